@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from benchmarks import environment, servers
+from benchmarks import environment, servers, slow_sync
 from benchmarks.environment import ROOT, NotHere
 
 Kind = Literal["ours", "limit", "peer"]
@@ -43,7 +43,7 @@ class Contestant:
     asked: the module in peers/ and its action. arguments: of the action, besides `jobs`. size: how many jobs (calls,
     updates) a round has, so that it takes about 1 s. setting: the setup, shown in the table. package: the package to
     install. server: the server that it needs. keeps_state: the state of each job can be queried. timeout: seconds that
-    its process may take.
+    its process may take. sync_wait: milliseconds by which each sync of a file is made to take longer.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Contestant:
     server: str = ""
     keeps_state: bool = True
     timeout: float = TIMEOUT
+    sync_wait: float = 0.0
 
 
 @attrs.frozen
@@ -213,6 +214,8 @@ class Run:
         command = [str(self.python(contestant)), "-m", f"benchmarks.peers.{module}", action, json.dumps(arguments)]
         paths = [str(ROOT), *([str(ROOT / "src")] if contestant.environment == "own" else [])]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        if contestant.sync_wait:
+            environ["LD_PRELOAD"] = str(slow_sync.library(contestant.sync_wait))
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=contestant.timeout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -13,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import environment, page, pictures, text, throughput
+from benchmarks import environment, page, pictures, slow_sync, text, throughput
 from benchmarks.__main__ import QUESTIONS, main
 from benchmarks.environment import NotHere
 from benchmarks.frame import Answer, Contestant, Curve, Kind, Row, Run, Table, at_least, exponent, figure, quantile
 from benchmarks.peers.common import arrivals
+from support import processes
 
 positive = st.floats(0.001, 1e9)
 
@@ -89,11 +92,12 @@ def test_a_peer_that_is_not_installed_is_named_with_the_reason(answers: Callable
 
 @pytest.mark.campaign
 def test_every_contestant_has_its_row_in_the_order_of_the_roster(answers: Callable[[str], page.Saved]) -> None:
-    memory, disk, servers = answers("throughput").answer.tables
+    memory, disk, slow, servers = answers("throughput").answer.tables
     assert [row.name for row in memory.rows] == [one.name for one in throughput.IN_MEMORY]
     assert [row.name for row in disk.rows] == [one.name for one in throughput.ON_DISK]
+    assert [row.name for row in slow.rows] == [one.name for one in throughput.SLOW_DISK]
     assert [row.name for row in servers.rows][2:] == [one.name for one in throughput.BEHIND_SERVERS]
-    for table in (memory, disk, servers):
+    for table in (memory, disk, slow, servers):
         assert all(row.setting for row in table.rows)
         assert table.row(table.against[0]) is not None
 
@@ -211,3 +215,16 @@ def test_every_table_can_be_drawn(values: list[list[float]]) -> None:
     kinds: tuple[Kind, ...] = ("ours", "limit", "peer")
     rows = [Row(f"row <{i}>", kinds[i % 3], each, skipped="&") for i, each in enumerate(values)]
     ET.fromstring(pictures.draw(Answer("q", "Q & A?", [Table("t", "µs", rows, against=["row <0>"])])))
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("call", ["os.fsync(file.fileno())", "os.fdatasync(file.fileno())"])
+def test_each_sync_of_a_contestant_on_a_slow_disk_takes_longer(call: str) -> None:
+    program = (
+        "import os, tempfile, time\n"
+        "with tempfile.TemporaryFile() as file:\n"
+        f"    began = time.monotonic(); {call}; print(time.monotonic() - began)"
+    )
+    environ = {**os.environ, "LD_PRELOAD": str(slow_sync.library(30.0))}
+    done = processes.run([sys.executable, "-c", program], env=environ, timeout=60)
+    assert float(done.stdout) >= 0.03

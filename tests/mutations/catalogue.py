@@ -1296,8 +1296,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the history of a job shows the end of an attempt that a power cut can undo",
         COMMITTED_VIEW,
         "_runtime/event_log.py",
-        "    twin.attempts = tuple(map(copy.copy, record.attempts))\n",
-        "    twin.attempts = record.attempts\n",
+        "tuple(map(_shallow_copy, record.attempts))",
+        "record.attempts",
     ),
     _M(
         "list of attempts",

@@ -275,7 +275,10 @@ class DurableStore(Generic[L]):
         self.last_seq = events[-1].seq
         self._failure = None
         self._commit_started = self._monotonic() if self.appended_seq > self.last_seq else None
-        self._call(lambda: self._on_commit(events))
+        try:
+            self._on_commit(events)
+        except BaseException as error:  # as in `_call`
+            self.on_broken(error)
         if self._waiters:
             for event in events:
                 waiter = self._waiters.pop(event.seq, None)
