@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         watch = frame.stopwatch()
         answer = importlib.import_module(f"benchmarks.{name}").measure(run)
-        print(text.tell(answer), flush=True)
+        print(text.render(answer), flush=True)
         page.save(to, answer, run, watch())
         print(f"{name}: {watch():.0f} s, written to {to}\n", flush=True)
     page.write(to)

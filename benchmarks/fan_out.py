@@ -24,7 +24,7 @@ WAITS = ("trio_sockets", "websocket_loop", "uvicorn")  #: wait for each subscrib
 CONTESTANTS = (
     Contestant(SOCKETS, "limit", ("fan", "sockets"), 0, "no event loop, no websocket; drops who takes nothing for 50 ms"),
     Contestant(TRIO, "limit", ("fan", "trio_sockets"), 0, "send_all in a loop, no websocket"),
-    Contestant(ONE, "ours", ("fan", "ours"), 0, "as it comes; each update is told before the next", {"burst": 1}),
+    Contestant(ONE, "ours", ("fan", "ours"), 0, "as it comes; each update is sent before the next", {"burst": 1}),
     Contestant(TEN, "ours", ("fan", "ours"), 0, "as it comes; ten updates at once, as under load", {"burst": 10}),
     Contestant("trio-websocket", "peer", ("fan", "websocket_loop"), 0, "send_message in a loop", {}, "own", "trio-websocket"),
     Contestant(BROADCAST, "peer", ("fan_asyncio", "broadcast"), 0, "as its docs: never waits; without compression",

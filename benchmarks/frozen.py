@@ -30,16 +30,16 @@ def measure(run: Run) -> Answer:
                    {"jobs": subscribers, "seconds": seconds, "frozen": int(subscribers * share), "what": what})
         for name, (share, what, setting) in SETTINGS.items()
     ]  # fmt: skip
-    told = run.measure(asked)
+    measured = run.measure(asked)
     late = Table(
-        "Until one that reads is told", "ms (p99)",
+        "Until a subscriber that reads is notified", "ms (p99)",
         [
             Row(one.name, one.kind, [answer["p99"] * 1000 for answer in rounds], one.setting, skipped=why,
                 extra={} if not rounds else {
                     "p50": middle(rounds, "p50") * 1000, "worst": middle(rounds, "worst") * 1000,
                     "reset": middle(rounds, "kicked"),
                 })
-            for one, rounds, why in told
+            for one, rounds, why in measured
         ],
         "lower", against=(NONE,),
         notes=(
@@ -47,17 +47,17 @@ def measure(run: Run) -> Answer:
             "else, until they are reset; the last row shows that burst, and stands outside the target.",
         ),
     )  # fmt: skip
-    goodbye = Table(
-        "Until all are told 1001 at the stop", "s",
-        [Row(one.name, one.kind, [answer["goodbye"] for answer in rounds], skipped=why) for one, rounds, why in told],
+    closed = Table(
+        "Until all have close code 1001 at the stop", "s",
+        [Row(one.name, one.kind, [answer["closed"] for answer in rounds], skipped=why) for one, rounds, why in measured],
         "lower",
     )  # fmt: skip
-    last = goodbye.row(NONE)
+    last = closed.row(NONE)
     return Answer(
-        "frozen", "Do those that read suffer from those that do not?", (late, goodbye),
+        "frozen", "Do subscribers that do not read delay those that do?", (late, closed),
         (
             at_most("with a fifth frozen, p99 of those that read, of the same with none frozen", ratio(late, OWN, NONE), 1.2),
-            at_most("all told 1001 at the stop", None if last is None else last.median, 1, " s"),
+            at_most("all have close code 1001 at the stop", None if last is None else last.median, 1, " s"),
         ),
     )  # fmt: skip
 

@@ -48,11 +48,11 @@ def table(title: str, rounds: list[dict[str, dict[str, float]]], why: str) -> Ta
 
 def row(name: str, rounds: list[dict[str, Any]]) -> Row:
     def middle(key: str) -> float:
-        values: list[float] = [told[name][key] for told in rounds]
+        values: list[float] = [measured[name][key] for measured in rounds]
         return statistics.median(values) * 1000
 
     return Row(
-        name, "limit" if name == SCAN else "ours", [told[name]["p50"] * 1000 for told in rounds],
+        name, "limit" if name == SCAN else "ours", [measured[name]["p50"] * 1000 for measured in rounds],
         extra={"p99": middle("p99"), "longest": middle("longest")},
     )  # fmt: skip
 

@@ -125,8 +125,8 @@ def table(one: Table) -> str:
             *(figure(row.extra[name]) if name in row.extra else "" for name in more),
             *(text.ratio(row, one.row(other)) for other in there), row.setting,
         ])  # fmt: skip
-    told = "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
-    return "\n".join([told, *([*skipped, ""] if skipped else []), *(f"{note}\n" for note in one.notes)])
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+    return "\n".join([table, *([*skipped, ""] if skipped else []), *(f"{note}\n" for note in one.notes)])
 
 
 def curves(answer: Answer) -> str:

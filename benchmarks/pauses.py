@@ -46,14 +46,14 @@ def measure(run: Run) -> Answer:
     }
     pauses = Table(
         "The longest pause", "ms",
-        [pause(*told) for told in run.measure([many.get(one, one) for one in PAUSES])], "lower",
+        [pause(*measured) for measured in run.measure([many.get(one, one) for one in PAUSES])], "lower",
         notes=("A full collection of the garbage collector is made in each, at the end.",),
     )  # fmt: skip
     [(one, rounds, why)] = run.measure((IDLE_QUEUE,))
     idle = Table(
         "An idle queue", "times a second that a thread wakes",
-        [Row(IDLE, "ours", [told["wakes"] for told in rounds], one.setting, skipped=why,
-             extra={"CPU, ms a second": max((told["cpu"] for told in rounds), default=0.0)})], "lower",
+        [Row(IDLE, "ours", [measured["wakes"] for measured in rounds], one.setting, skipped=why,
+             extra={"CPU, ms a second": max((measured["cpu"] for measured in rounds), default=0.0)})], "lower",
     )  # fmt: skip
     longest = max((max(row.values) for row in pauses.rows if row.values), default=None)
     served = max((max(row.values) for row in pauses.rows if row.values and row.name.endswith("served")), default=None)
@@ -74,7 +74,7 @@ WHY = (
 
 
 def pause(one: Contestant, rounds: list[Any], why: str) -> Row:
-    return Row(one.name, "ours", [told * 1000 for told in rounds], one.setting, skipped=why)
+    return Row(one.name, "ours", [measured * 1000 for measured in rounds], one.setting, skipped=why)
 
 
 if __name__ == "__main__":

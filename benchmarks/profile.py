@@ -21,17 +21,17 @@ DISK = Contestant("journal", "ours", ("profiled", "profile"), 3000, "", {"folder
 
 def measure(run: Run) -> Answer:
     run = attrs.evolve(run, rounds=min(run.rounds, ROUNDS))
-    told = {one.name: (rounds, why) for one, rounds, why in run.measure((PLAIN, SAMPLED, DISK))}
-    plain = [answer["seconds"] for answer in told["plain"][0]]
-    sampled = [answer["seconds"] for answer in told["sampled"][0]]
+    measured = {one.name: (rounds, why) for one, rounds, why in run.measure((PLAIN, SAMPLED, DISK))}
+    plain = [answer["seconds"] for answer in measured["plain"][0]]
+    sampled = [answer["seconds"] for answer in measured["sampled"][0]]
     overhead = (
         "unknown" if not plain or not sampled else f"{statistics.median(sampled) / statistics.median(plain) - 1:+.1%}"
     )
     return Answer(
         "profile", "Where does the time of one job go?",
         (
-            modules("In memory", *told["sampled"], f"While it is looked at, a job takes {overhead} time."),
-            modules("With a journal, in Trio's thread", *told["journal"], "Beside this, the journal's own thread waits for the disk. Looks at Trio while it asks the system for news are left out, since it may be asleep there."),
+            modules("In memory", *measured["sampled"], f"With the samples, a job takes {overhead} time."),
+            modules("With a journal, in Trio's thread", *measured["journal"], "Beside this, the journal's own thread waits for the disk. Samples of Trio while it polls for I/O are left out, since it may be asleep there."),
         ),
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ def modules(title: str, rounds: list[dict[str, Any]], why: str, note: str) -> Ta
         for name in sorted(names, key=lambda name: -statistics.median(shares[name]))
     ]  # fmt: skip
     seen = sum(sum(answer["samples"].values()) for answer in rounds)
-    together = f"{seen:,} looks at the stack, in {len(rounds)} rounds. Together {statistics.median(busy):.1f} µs of work a job."
+    together = f"{seen:,} samples of the stack, in {len(rounds)} rounds. Together {statistics.median(busy):.1f} µs of work a job."
     return Table(title, "µs a job", rows, "lower", notes=(f"{together} {note}",), whole=True)
 
 

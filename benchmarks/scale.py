@@ -17,8 +17,8 @@ HUGE = 1_000_000
 ROUNDS = 3
 FLAT = 0.1  #: the power up to which a line is called flat; caches of the processor alone are worth 0.05
 
-CURVES = {  # what `many` tells: how it is called, its unit, and how many of that unit it tells
-    ("known", "submit"): ("one submit, told to the feed", "µs", 1.0),
+CURVES = {  # what `many` measures: its name, its unit, and how many of that unit it measures
+    ("known", "submit"): ("one submit, published", "µs", 1.0),
     ("known", "run"): ("bringing one job to its end", "µs", 1.0),
     ("known", "get"): ("looking one up", "µs", 1.0),
     ("known", "list"): ("listing a hundred", "µs", 1.0),
@@ -28,7 +28,7 @@ CURVES = {  # what `many` tells: how it is called, its unit, and how many of tha
     ("waiting", "memory"): ("memory of jobs from the journal", "MiB", 2.0**20),
     ("waiting", "open"): ("opening a journal of waiting jobs", "ms", 0.001),
 }
-FLAT_ONES = ("one submit, told to the feed", "bringing one job to its end", "looking one up", "one submit into the journal, in hundreds")  # fmt: skip
+FLAT_ONES = ("one submit, published", "bringing one job to its end", "looking one up", "one submit into the journal, in hundreds")  # fmt: skip
 
 
 def measure(run: Run) -> Answer:
@@ -61,7 +61,7 @@ def measure(run: Run) -> Answer:
     )  # fmt: skip
     worst = max((c.exponent for c in curves if c.exponent is not None), default=None)
     flat = max((e for c in curves if c.name in FLAT_ONES and (e := c.exponent) is not None), default=None)
-    told = [
+    measured = [
         at_most(f"memory of a finished job, of {size:,.0f}", bytes_each, 1024, " bytes"),
         at_most(
             "memory of a websocket subscriber",
@@ -73,9 +73,9 @@ def measure(run: Run) -> Answer:
             f"opening a journal of {reopened.points[-1][0]:,.0f} waiting jobs", reopened.points[-1][1], 1000, " ms"
         ),
         growth("nothing grows worse than linear: the largest power", worst, 1.1),
-        growth("submit, telling, running and looking up are flat: the largest power", flat, FLAT),
+        growth("submit, publishing, running and looking up are flat: the largest power", flat, FLAT),
     ]
-    return Answer("scale", "What do many jobs cost?", tables, told, curves)
+    return Answer("scale", "What do many jobs cost?", tables, measured, curves)
 
 
 def growth(what: str, power: float | None, wanted: float) -> Target:
@@ -89,7 +89,7 @@ def growth(what: str, power: float | None, wanted: float) -> Target:
 
 def curve(action: str, key: str, sizes: list[int], rounds: list[dict[str, list[float]]]) -> Curve:
     name, unit, per = CURVES[action, key]
-    middle = [statistics.median(at_size) / per for at_size in zip(*(told[key] for told in rounds), strict=True)]
+    middle = [statistics.median(at_size) / per for at_size in zip(*(measured[key] for measured in rounds), strict=True)]
     points = tuple(zip(map(float, sizes), middle, strict=True))
     return Curve(name, unit, points, exponent(points))
 

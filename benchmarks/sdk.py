@@ -7,11 +7,11 @@ import attrs
 from benchmarks.frame import Answer, Contestant, Row, Run, Table, at_most, ratio
 
 BARE = "bare thread"
-HOST = "trio-jobs, thread host"
+EXECUTOR = "trio-jobs, thread executor"
 
 CONTESTANTS = (
     Contestant(BARE, "limit", ("calls", "bare"), 20_000, "a queue in, run_sync_soon out, woken by hand"),
-    Contestant(HOST, "ours", ("calls", "host"), 20_000, "what a plain handler costs beyond the job"),
+    Contestant(EXECUTOR, "ours", ("calls", "executor"), 20_000, "what a plain handler costs beyond the job"),
     Contestant("trio-jobs, sdk.call", "ours", ("calls", "handle"), 20_000, "from inside an async handler"),
     Contestant("trio.to_thread.run_sync", "peer", ("calls", "to_thread"), 20_000, "a limiter of 1; another thread each time it likes"),
     Contestant("trio-jobs, a whole job", "ours", ("calls", "queue"), 5000, "submit, run, wait for the result, one by one"),
@@ -47,7 +47,7 @@ def measure(run: Run) -> Answer:
     return Answer(
         "sdk", "What does a call into the SDK cost?", (table, apart, sessions),
         (
-            at_most("thread host, of a bare round trip", ratio(table, HOST, BARE), 1.2),
+            at_most("thread executor, of a bare round trip", ratio(table, EXECUTOR, BARE), 1.2),
             at_most("process, of a bare pipe", ratio(apart, PROCESS, PIPE), 2.5),
             at_most("process, of a thread", ratio(apart, PROCESS, THREAD), 1.2),
         ),

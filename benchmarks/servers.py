@@ -106,5 +106,5 @@ def free_port() -> int:
 @contextmanager
 def serve(name: str) -> Iterator[dict[str, object]]:
     """Start the server of that name. Raises `NotHere`."""
-    with {"redis": redis, "postgres": postgres}[name]() as told:
-        yield told
+    with {"redis": redis, "postgres": postgres}[name]() as address:
+        yield address

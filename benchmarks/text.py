@@ -7,7 +7,7 @@ from benchmarks.frame import Answer, Row, Table, Target, figure, of, times
 HEAVY = {"ours": "*", "limit": "-", "peer": " "}
 
 
-def tell(answer: Answer) -> str:
+def render(answer: Answer) -> str:
     parts = [f"{answer.title}\n{'=' * len(answer.title)}"]
     parts += [table(one) for one in answer.tables]
     if answer.curves:
@@ -24,14 +24,14 @@ def table(one: Table) -> str:
     lines += [line(one, row, more, there) for row in one.rows]
     widths = [max(len(cells[i]) for cells in lines) for i in range(len(lines[0]))]
     left = {1, len(widths) - 1}
-    told = [
+    parts = [
         "  ".join(
             cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
         for cells in lines
     ]
-    return "\n".join(text.rstrip() for text in told)
+    return "\n".join(text.rstrip() for text in parts)
 
 
 def line(one: Table, row: Row, more: list[str], there: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ import attrs
 from benchmarks.frame import Answer, Contestant, Run, Table, at_least, at_most, ratio
 
 BARE = "bare Trio loop"
-TOLD = "bare Trio loop, told"
+FOLLOWED_BARE = "bare Trio loop, with events"
 MEMORY = "trio-jobs"
 FOLLOWED = "trio-jobs, one subscriber"
 HUEY = "huey, memory"
@@ -23,7 +23,7 @@ HUNDRED = "trio-jobs, 100 producers, idempotent"
 
 IN_MEMORY = (
     Contestant(BARE, "limit", ("bare", "memory"), 50_000, "channel of 100, cancel scope and one record a job"),
-    Contestant(TOLD, "limit", ("bare", "told"), 30_000, "the same, a done event a job, each change to a subscriber"),
+    Contestant(FOLLOWED_BARE, "limit", ("bare", "with_events"), 30_000, "the same, a done event a job, each change to a subscriber"),
     Contestant(MEMORY, "ours", ("ours", "memory"), 20_000, "as it comes"),
     Contestant(FOLLOWED, "ours", ("ours", "memory"), 20_000, "as it comes; every event read by a task", {"subscribers": 1}),
     Contestant(HUEY, "peer", ("huey_", "memory"), 30_000, "best: enqueue all, then drain in the same thread; keeps no state",
@@ -103,7 +103,7 @@ WHY_MEMORY = (
     "is published before the SDK is entered."
 )
 WHY_DISK = (
-    "a lone producer is told “accepted” only when that is synced, so one sync a job is the least; groups for each job are "
+    "the submit of a lone producer returns only when it is synced, so one sync a job is the least; groups for each job are "
     "1.0, and start and end share them. The rest is Trio's and a job's own Python, and the way to the journal's thread and "
     "back; huey commits in the caller's own thread. Tried and refused: to commit in Trio's thread, which would stand still "
     "for as long as the disk hangs; a log of our own (3 to 7 %); io_uring (10 % at most)."
@@ -121,10 +121,10 @@ def measure(run: Run) -> Answer:
         notes=(
             "The bare loop is the one that the target names: a memory channel, a cancel scope around each call, one record "
             "that keeps the state of the job. It checks no payload and has no ids, keys, history, retries or promises; "
-            "nobody can wait for a job of it, or follow it. “Told” adds both, and is what a queue in Trio cannot "
+            "nobody can wait for a job of it, or follow it. “With events” adds both, and is what a queue in Trio cannot "
             "do without.",
             "In memory, trio-jobs moves each job through three events (submitted, started, completed), "
-            "checks its payload against the handler's type, keeps its attempts, and could tell each event to anybody.",
+            "checks its payload against the handler's type, keeps its attempts, and can report each event to any subscriber.",
             "huey, taskiq and dramatiq can be asked for a job's result, not whether it waits or runs, and pgqueuer side by "
             "side is not one at a time; they do not count where “keeps a job's state, one at a time” is said.",
         ),

@@ -24,13 +24,13 @@ def measure(run: Run) -> Answer:
             (SOME, WATCHERS, "the same; each watcher requests pages of 500, jobs and snapshots, as many as it may"),
         )
     ]
-    told = run.measure(asked)
+    measured = run.measure(asked)
     table = Table(
         f"One submit, with {known:,} jobs", "ms (p50)",
         [
             Row(one.name, one.kind, [answer["p50"] * 1000 for answer in rounds], one.setting, skipped=why,
                 extra={} if not rounds else {"p99": sorted(answer["p99"] for answer in rounds)[len(rounds) // 2] * 1000})
-            for one, rounds, why in told
+            for one, rounds, why in measured
         ],
         "lower", against=(NONE,),
         notes=("On a machine that does other things too, both wait for a core, and the ratio says little.",),

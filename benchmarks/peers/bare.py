@@ -1,7 +1,7 @@
 """The limits: a minimal queue in Trio, and the speed of the disk.
 
 `memory`: a memory channel, a cancel scope around each call, one record for each job with its state. It checks no
-payload and has no keys, history, retries or guarantees. `told`: also an event for each job that its submitter could
+payload and has no keys, history, retries or guarantees. `with_events`: also an event for each job that its submitter could
 wait for, and one subscriber in the process that receives every change of state.
 """
 
@@ -17,7 +17,7 @@ import trio
 
 from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
 
-CAPACITY = 100  # the same as our line's
+CAPACITY = 100  # that of the queue's channel
 ROW = b"x" * 150
 
 
@@ -60,37 +60,37 @@ async def memory(jobs: int) -> float:
     return rate(jobs, began)
 
 
-async def told(jobs: int) -> float:
+async def with_events(jobs: int) -> float:
     records: dict[int, Record] = {}
 
     async def consume(
-        receive: trio.MemoryReceiveChannel[Record], tell: trio.MemorySendChannel[tuple[int, str]]
+        receive: trio.MemoryReceiveChannel[Record], sender: trio.MemorySendChannel[tuple[int, str]]
     ) -> None:
-        async with tell:
+        async with sender:
             async for record in receive:
                 record.state = "processing"
-                tell.send_nowait((record.number, "processing"))
+                sender.send_nowait((record.number, "processing"))
                 with trio.CancelScope():
                     await handler(record.number)
                 record.state = "completed"
                 assert record.done is not None
                 record.done.set()
-                tell.send_nowait((record.number, "completed"))
+                sender.send_nowait((record.number, "completed"))
 
-    async def subscribe(hear: trio.MemoryReceiveChannel[tuple[int, str]]) -> None:
-        async for _ in hear:
+    async def subscribe(receiver: trio.MemoryReceiveChannel[tuple[int, str]]) -> None:
+        async for _ in receiver:
             pass
 
     async def go(count: int, start: int) -> None:
         send, receive = trio.open_memory_channel[Record](CAPACITY)
-        tell, hear = trio.open_memory_channel[tuple[int, str]](1 << 30)
-        async with trio.open_nursery() as nursery, send, tell:
-            nursery.start_soon(consume, receive, tell.clone())
-            nursery.start_soon(subscribe, hear)
+        sender, receiver = trio.open_memory_channel[tuple[int, str]](1 << 30)
+        async with trio.open_nursery() as nursery, send, sender:
+            nursery.start_soon(consume, receive, sender.clone())
+            nursery.start_soon(subscribe, receiver)
             for number in range(start, start + count):
                 record = records[number] = Record(number)
                 record.done = trio.Event()
-                tell.send_nowait((number, "pending"))
+                sender.send_nowait((number, "pending"))
                 await send.send(record)
 
     await go(warm(jobs), jobs)
@@ -159,7 +159,7 @@ def sqlite(jobs: int, folder: str) -> float:
 if __name__ == "__main__":
     answer(
         memory=lambda jobs: trio.run(memory, jobs),
-        told=lambda jobs: trio.run(told, jobs),
+        with_events=lambda jobs: trio.run(with_events, jobs),
         latency=lambda jobs, per_second: trio.run(latency, jobs, per_second),
         fsync=fsync,
         sqlite=sqlite,

@@ -62,7 +62,7 @@ async def to_thread(jobs: int) -> float:
     return await timed(jobs, lambda number: trio.to_thread.run_sync(echo, None, number, limiter=limit))
 
 
-async def host(jobs: int) -> float:
+async def executor(jobs: int) -> float:
     ours = ThreadExecutor(sdk)
     await ours.open(trio_jobs.Opening("start", 1, unclean=False))
     rated = await timed(jobs, lambda number: ours.call(FunctionCall("echo", lambda sdk: echo(sdk, number))))
@@ -179,5 +179,5 @@ async def queue(jobs: int) -> float:
 if __name__ == "__main__":
     answer(**{
         fn.__name__: (lambda jobs, *, fn=fn, **options: trio.run(functools.partial(fn, jobs, **options)))
-        for fn in (bare, to_thread, host, handle, queue, pipe, handler, session)
+        for fn in (bare, to_thread, executor, handle, queue, pipe, handler, session)
     })  # fmt: skip

@@ -17,8 +17,8 @@ PAUSE = 0.006  # seconds between two jobs of an idle queue, which is longer than
 def answer(**actions: Callable[..., Any]) -> None:
     """Run the action of the command line, and print the answer as the last line of the output."""
     action, arguments = sys.argv[1], json.loads(sys.argv[2])
-    told = actions[action](**arguments)
-    print("\n" + json.dumps(told), flush=True)
+    given = actions[action](**arguments)
+    print("\n" + json.dumps(given), flush=True)
 
 
 def warm(jobs: int) -> int:
@@ -61,17 +61,17 @@ LAST = "01890000-0000-7000-8000-ffffffffffff"  # the job that the last update is
 
 READER = """
 import json, selectors, socket, sys
-told = json.loads(sys.argv[1])
-heads, ask = [bytes.fromhex(head) for head in told["head"].split(",")], bytes.fromhex(told["ask"])
+given = json.loads(sys.argv[1])
+heads, ask = [bytes.fromhex(head) for head in given["head"].split(",")], bytes.fromhex(given["ask"])
 last = b"01890000-0000-7000-8000-ffffffffffff"
 poll = selectors.DefaultSelector()
-asleep, left = [], told["count"] - told["frozen"]
-for number in range(told["count"]):
+asleep, left = [], given["count"] - given["frozen"]
+for number in range(given["count"]):
     s, head = socket.socket(), heads[number % len(heads)]
-    frozen = number * told["frozen"] // told["count"] != (number + 1) * told["frozen"] // told["count"]
+    frozen = number * given["frozen"] // given["count"] != (number + 1) * given["frozen"] // given["count"]
     if frozen:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    s.connect(("127.0.0.1", told["port"]))
+    s.connect(("127.0.0.1", given["port"]))
     s.sendall(head)
     data = b""
     while head and b"\\r\\n\\r\\n" not in data:
@@ -105,8 +105,8 @@ while True:
 
 POSTER = """
 import json, selectors, socket, sys, time
-told = json.loads(sys.argv[1])
-request = bytes.fromhex(told["request"])
+given = json.loads(sys.argv[1])
+request = bytes.fromhex(given["request"])
 poll = selectors.DefaultSelector()
 
 def measure(count):
@@ -135,12 +135,12 @@ def measure(count):
                 waiting -= 1
     return time.perf_counter() - begun
 
-for _ in range(told["clients"]):
-    s = socket.create_connection(("127.0.0.1", told["port"]))
+for _ in range(given["clients"]):
+    s = socket.create_connection(("127.0.0.1", given["port"]))
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     poll.register(s, selectors.EVENT_READ, [b""])
-measure(told["warm"])
-print(told["count"] / measure(told["count"]), flush=True)
+measure(given["warm"])
+print(given["count"] / measure(given["count"]), flush=True)
 """
 
 
@@ -157,8 +157,8 @@ def poster(port: int, token: str, clients: int, count: int) -> list[str]:
     """The command of a process with so many clients, each of which sends its next request after the response to the
     last. It prints the requests per second."""
     request = submit_request(port, token).hex()
-    told = {"port": port, "request": request, "clients": clients, "count": count, "warm": warm(count)}
-    return [sys.executable, "-c", POSTER, json.dumps(told)]
+    given = {"port": port, "request": request, "clients": clients, "count": count, "warm": warm(count)}
+    return [sys.executable, "-c", POSTER, json.dumps(given)]
 
 
 def handshake(port: int, token: str) -> bytes:

@@ -40,8 +40,8 @@ LAST_MESSAGE = (prefix("s") + encode_body(event(1000, LAST), None)).decode()
 
 
 def reader(port: int, count: int, frozen: int, head: bytes = b"", ask: bytes = b"") -> subprocess.Popen[bytes]:
-    told = json.dumps({"port": port, "count": count, "frozen": frozen, "head": head.hex(), "ask": ask.hex()})
-    return subprocess.Popen([sys.executable, "-c", READER, told], stdout=subprocess.PIPE)
+    given = json.dumps({"port": port, "count": count, "frozen": frozen, "head": head.hex(), "ask": ask.hex()})
+    return subprocess.Popen([sys.executable, "-c", READER, given], stdout=subprocess.PIPE)
 
 
 def line(process: subprocess.Popen[bytes]) -> None:
@@ -92,8 +92,8 @@ async def listeners(stack: AsyncExitStack, port: int, count: int) -> subprocess.
         f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token.secret}\r\n\r\n".encode()
         for token in sse_tokens(count)
     ]
-    told = json.dumps({"port": port, "count": count, "frozen": 0, "head": ",".join(map(bytes.hex, heads)), "ask": ""})
-    process = subprocess.Popen([sys.executable, "-c", READER, told], stdout=subprocess.PIPE)
+    given = json.dumps({"port": port, "count": count, "frozen": 0, "head": ",".join(map(bytes.hex, heads)), "ask": ""})
+    process = subprocess.Popen([sys.executable, "-c", READER, given], stdout=subprocess.PIPE)
     stack.callback(end, process)
     await trio.to_thread.run_sync(line, process, abandon_on_cancel=True)
     return process
@@ -203,13 +203,13 @@ async def websocket_loop(subscribers: int, frozen: int, updates: int, give_up: f
         try:
             await send(there, updates, MESSAGE, LAST_MESSAGE, lambda connection: connection.send_message, give_up)
             await trio.to_thread.run_sync(line, process, abandon_on_cancel=True)
-            told: float | str = rate((subscribers - frozen) * updates, began)
+            result: float | str = rate((subscribers - frozen) * updates, began)
         except SystemExit as stands_still:
-            told = str(stands_still)
+            result = str(stands_still)
         nursery.cancel_scope.cancel()
-    if isinstance(told, str):
-        raise SystemExit(told)
-    return told
+    if isinstance(result, str):
+        raise SystemExit(result)
+    return result
 
 
 async def send(

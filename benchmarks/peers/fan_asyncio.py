@@ -19,10 +19,10 @@ from benchmarks.peers.common import READER, answer, handshake, rate
 
 
 async def started(port: int, subscribers: int, frozen: int) -> subprocess.Popen[bytes]:
-    told = json.dumps({
+    given = json.dumps({
         "port": port, "count": subscribers, "frozen": frozen, "head": handshake(port, "x").hex(), "ask": "",
     })  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-c", READER, told], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", READER, given], stdout=subprocess.PIPE)
     await line(process)
     return process
 

@@ -41,13 +41,13 @@ async def hypercorn(jobs: int, clients: int) -> float:
     config.bind = [f"fd://{listener.fileno()}"]
     config.keep_alive_max_requests = 1_000_000_000
     config.accesslog = config.errorlog = None
-    told = 0.0
+    rate = 0.0
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(serve, application(), config))
         done = await trio.run_process(poster(listener.getsockname()[1], "x", clients, jobs), capture_stdout=True)
-        told = float(done.stdout)
+        rate = float(done.stdout)
         nursery.cancel_scope.cancel()
-    return told
+    return rate
 
 
 async def uvicorn(jobs: int, clients: int, http: str) -> float:

@@ -54,9 +54,9 @@ async def limit(jobs: int, clients: int) -> float:
 
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        told = await posted(listener.socket.getsockname()[1], clients, jobs)
+        rate = await posted(listener.socket.getsockname()[1], clients, jobs)
         nursery.cancel_scope.cancel()
-    return told
+    return rate
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Each subscriber watches a job of its own; 2,000 events a second go out in all, two every millisecond. "own": those that
 are frozen read nothing, through the smallest of buffers. "all": they asked for every event, so they stall at once and
 are reset a second later. The clients live in a process of their own, which notes for each event how long ago it was
-made. At the end all clients are told 1001: from the first to the last goodbye.
+made. At the end all clients get close code 1001: the time from the first to the last.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def handshake(port: int) -> bytes:
 
 
 async def late(subscribers: int, seconds: float, frozen: int, what: str) -> dict[str, float]:
-    """Latencies of those that read in seconds; how many were reset; seconds from the first to the last goodbye."""
+    """Latencies of those that read in seconds; how many were reset; seconds from the first to the last close."""
     async with trio_jobs.Service().open() as queue:
         async with trio_jobs.serve(queue, port=0, tokens=[TOKEN], metrics=False) as server:
             arguments = [str(n) for n in (server.port, subscribers, frozen)]
@@ -97,10 +97,10 @@ async def late(subscribers: int, seconds: float, frozen: int, what: str) -> dict
             await trio.sleep(0.1)
             kicked = subscribers - server.connections
             began = trio.current_time()
-        goodbye = trio.current_time() - began
-        told, _ = await trio.to_thread.run_sync(process.communicate)
-    count, p50, p99, worst = map(float, told.split())
-    return {"count": count, "p50": p50, "p99": p99, "worst": worst, "kicked": kicked, "goodbye": goodbye}
+        closed = trio.current_time() - began
+        output, _ = await trio.to_thread.run_sync(process.communicate)
+    count, p50, p99, worst = map(float, output.split())
+    return {"count": count, "p50": p50, "p99": p99, "worst": worst, "kicked": kicked, "closed": closed}
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Times:
             self.longest = max(self.longest, time.thread_time() - cpu)
         return result
 
-    def told(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float]:
         ordered = sorted(self.seconds)
         return {
             "p50": ordered[len(ordered) // 2],
@@ -114,17 +114,17 @@ async def pages(known: int, folder: str | None) -> dict[str, dict[str, float]]:
 
 
 def measured(queue: trio_jobs.Queue, jobs: list[str]) -> dict[str, dict[str, float]]:
-    told: dict[str, dict[str, float]] = {}
+    measured: dict[str, dict[str, float]] = {}
     records = runtime_of(queue).event_log.projection.jobs
     scan, wanted = Times(), JobFilter(by="nobody")
     scan.add(lambda: [record for record in records.values() if wanted.matches(record)], 5)
-    told["a look at each job"] = scan.told()
+    measured["a look at each job"] = scan.summary()
     for name, some in conditions(len(jobs)).items():
         times = Times()
         for order in ORDERS:
             for place in (None, jobs[len(jobs) // 2], jobs[-1] if order == "newest" else jobs[0], jobs[-BATCH]):
                 times.add(lambda: queue.list(after=place, order=order, **some))  # noqa: B023 - called at once
-        told[name] = times.told()
+        measured[name] = times.summary()
     for name, group in (("count by state", "state"), ("count by a label of 50 values", "label:company")):
         times = Times()
         values: Counter[str] = Counter()
@@ -132,12 +132,12 @@ def measured(queue: trio_jobs.Queue, jobs: list[str]) -> dict[str, dict[str, flo
         steps = runtime_of(queue).queries.count_steps(JobFilter(), ("label" if label else "state", label), values)
         while times.add(lambda: next(steps, None), 1) is not None:  # noqa: B023 - called at once
             pass
-        told[f"a step of a {name}"] = times.told()
+        measured[f"a step of a {name}"] = times.summary()
     times = Times()
     for job_id in jobs[:: max(len(jobs) // 20, 1)]:
         times.add(lambda: queue.get(job_id[-8:]), 2)  # noqa: B023 - called at once
-    told["the end of an id"] = times.told()
-    return told
+    measured["the end of an id"] = times.summary()
+    return measured
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
     except OSError:
         if sys.platform == "win32":
-            sys.exit("this system does not tell how much memory a process has")
+            sys.exit("this system does not report how much memory a process has")
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -59,9 +59,9 @@ def each(times: int, do: Callable[[], Any]) -> float:
 
 
 async def known(sizes: list[int]) -> dict[str, list[float]]:
-    """So many finished jobs are known. Microseconds for: one submit, its telling included; bringing one to its end;
+    """So many finished jobs are known. Microseconds for: one submit, its publishing included; bringing one to its end;
     looking one up; the newest hundred; the numbers. Bytes for all of them."""
-    told: dict[str, list[float]] = {name: [] for name in ("submit", "run", "get", "list", "statistics", "memory")}
+    measured: dict[str, list[float]] = {name: [] for name in ("submit", "run", "get", "list", "statistics", "memory")}
     batch = min(BATCH, sizes[0])
     async with service(buffer=2 * batch, max_finished_jobs=max(sizes) + 10 * batch).open() as queue:
         count = 0
@@ -88,19 +88,19 @@ async def known(sizes: list[int]) -> dict[str, list[float]]:
         for size in sizes:
             while count - at_start < size:  # the batch that was timed at the size before is among them
                 await more(min(batch, size - (count - at_start)))
-            told["memory"].append(max(resident() - start, 1))
+            measured["memory"].append(max(resident() - start, 1))
             took, ran, job_id = await more(batch)
-            told["submit"].append(took)
-            told["run"].append(ran)
-            told["get"].append(each(batch, lambda: queue.get(job_id)))  # noqa: B023 - called at once
-            told["list"].append(each(20, lambda: queue.list(limit=100)))
-            told["statistics"].append(each(20, queue.statistics))
-    return told
+            measured["submit"].append(took)
+            measured["run"].append(ran)
+            measured["get"].append(each(batch, lambda: queue.get(job_id)))  # noqa: B023 - called at once
+            measured["list"].append(each(20, lambda: queue.list(limit=100)))
+            measured["statistics"].append(each(20, queue.statistics))
+    return measured
 
 
 async def waiting(sizes: list[int], folder: str) -> dict[str, list[float]]:
     """So many accepted jobs wait in a journal; another process, with nothing in its memory yet, opens it again."""
-    told: dict[str, list[float]] = {name: [] for name in ("open", "memory", "submit")}
+    measured: dict[str, list[float]] = {name: [] for name in ("open", "memory", "submit")}
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=folder) as there:
             journal = Path(there) / "jobs.db"
@@ -118,8 +118,8 @@ async def waiting(sizes: list[int], folder: str) -> dict[str, list[float]]:
                 check=True,
             )
             for name, value in json.loads(done.stdout.splitlines()[-1]).items():
-                told[name].append(value)
-    return told
+                measured[name].append(value)
+    return measured
 
 
 async def reopen(journal: str, size: int) -> dict[str, float]:

@@ -46,23 +46,23 @@ def module(frame: FrameType | None) -> str:
     return "elsewhere"
 
 
-def look(number: int, frame: FrameType | None) -> None:
+def sample(number: int, frame: FrameType | None) -> None:
     samples[module(frame)] += 1
 
 
-def look_at_work(number: int, frame: FrameType | None) -> None:
+def sample_work(number: int, frame: FrameType | None) -> None:
     if frame is None or frame.f_code.co_name != "get_events":
-        look(number, frame)
+        sample(number, frame)
 
 
 async def profile(jobs: int, folder: str | None, sampled: bool) -> dict[str, object]:
-    """Of a job, the seconds that it took and those in which Trio's thread worked; looks by module."""
+    """Of a job, the seconds that it took and those in which Trio's thread worked; samples by module."""
     with tempfile.TemporaryDirectory(dir=folder) as there:
         journal = None if folder is None else Path(there) / "jobs.db"
         async with service().open(journal=journal) as queue:
             await submit(queue, warm(jobs))
             if sampled:
-                signal.signal(signal.SIGPROF, look if journal is None else look_at_work)
+                signal.signal(signal.SIGPROF, sample if journal is None else sample_work)
                 signal.setitimer(signal.ITIMER_PROF, EVERY, EVERY)
             began, used = time.perf_counter(), time.thread_time()
             await submit(queue, jobs)

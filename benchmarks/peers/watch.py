@@ -139,15 +139,15 @@ async def submits(jobs: int, known: int, watchers: int) -> dict[str, float]:
             await queue.result(ids[-1])
         server = await stack.enter_async_context(trio_jobs.serve(queue, port=0, tokens=[CONTROL, WATCH], metrics=False))
         if watchers:
-            told = json.dumps({"port": server.port, "watchers": watchers, "jobs": ids[:: max(known // 100, 1)]})
-            process = subprocess.Popen([sys.executable, "-m", __spec__.name, "watch", told], stdout=subprocess.PIPE)
+            given = json.dumps({"port": server.port, "watchers": watchers, "jobs": ids[:: max(known // 100, 1)]})
+            process = subprocess.Popen([sys.executable, "-m", __spec__.name, "watch", given], stdout=subprocess.PIPE)
             stack.callback(process.wait)
             stack.callback(process.kill)
             assert process.stdout is not None
             await trio.to_thread.run_sync(process.stdout.readline)
             await trio.sleep(1.0)  # the burst of a pause is over
-        told = json.dumps({"port": server.port, "jobs": jobs})
-        done = await trio.run_process([sys.executable, "-m", __spec__.name, "submit", told], capture_stdout=True)
+        given = json.dumps({"port": server.port, "jobs": jobs})
+        done = await trio.run_process([sys.executable, "-m", __spec__.name, "submit", given], capture_stdout=True)
         took = sorted(json.loads(done.stdout.splitlines()[-1]))
         if watchers:
             assert process.poll() is None, "the watchers have ended"

@@ -87,7 +87,7 @@ def test_a_peer_that_is_not_installed_is_named_with_the_reason(answers: Callable
         for row in missing:
             assert row.name
             assert row.skipped
-            assert row.name in text.tell(answers(question).answer)
+            assert row.name in text.render(answers(question).answer)
 
 
 @pytest.mark.campaign
