@@ -62,7 +62,7 @@ def check_job(observer: Observer, job: str, rows: Sequence[Row], lives: Sequence
     _no_attempt_after_cancel(observer, job, rows)
     _deadlines(observer, job, rows, lives)
     _timers(observer, job, rows, lives)
-    _settling(observer, job, rows, rules, verifies)
+    _settling(observer, job, rows, rules, verifies, lives)
     for call in calls:
         _limits(observer, job, call, rows, rules, lives)
         _killed(observer, job, call, rows, rules, lives)
@@ -315,14 +315,27 @@ def _check_punctual(observer: Observer, what: str, now: float, since: float, liv
         observer.report("P10", f"{what} {late:.3f} s too late")
 
 
-def _settling(observer: Observer, job: str, rows: Sequence[Row], rules: KindRules, verifies: Sequence[Call]) -> None:
-    """Verify is asked when `verify_delay` has passed since the attempt, however the wall clock was set."""
+def _settling(
+    observer: Observer,
+    job: str,
+    rows: Sequence[Row],
+    rules: KindRules,
+    verifies: Sequence[Call],
+    lives: Sequence[Life],
+) -> None:
+    """Verify is asked when `verify_delay` has passed since the attempt, however the wall clock was set. After a restart
+    only the wall clock shows how long ago that was."""
     clock = observer.machine_clock
     for call in verifies:
         # a verify within an attempt comes before the event of its end
         ends = [row for row in rows if row.outcome is not None and row.time < call.began - _RESOLUTION]
-        if ends and clock.elapsed_at(call.began) < clock.elapsed_at(ends[-1].time) + rules.verify_delay - _RESOLUTION:
-            passed = clock.elapsed_at(call.began) - clock.elapsed_at(ends[-1].time)
+        if not ends:
+            continue
+        ended = ends[-1].time
+        passed = clock.elapsed_at(call.began) - clock.elapsed_at(ended)
+        if any(ended < life.began <= call.began for life in lives):
+            passed = max(passed, clock.wall_at(call.began) - clock.wall_at(ended))
+        if passed < rules.verify_delay - _RESOLUTION:
             observer.report("settling", f"{observer.name(job)} is verified {passed:.3f} s after its attempt")
 
 

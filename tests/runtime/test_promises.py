@@ -16,28 +16,29 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
+from support.process_rig import IN_A_PROCESS, make_service, serve_sdk
 from support.processes import run
 from support.rig import (
     IN_PROCESS,
     NO_RETRY,
     HostKind,
+    Rig,
     busy_queue,
     ended,
     last,
     make_rig,
     pass_time,
-    service_for,
     until,
     until_state,
 )
-from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkCallError, SdkOpenFailed, State, TrioClock
+from trio_jobs import EndedBy, Outcome, QueueBroken, QueueFull, SdkCallError, SdkOpenFailed, Service, State, TrioClock
 from trio_jobs._engine.json_values import moment
 from trio_jobs._executors.process_child import STACK_WAIT
 from trio_jobs._runtime.overrun_monitor import KILL_GRACE
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.watchdog import Watchdog
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
-from trio_jobs.testing._remote_session import Die
+from trio_jobs.testing._remote_session import Die, open_session
 
 
 class Wrong(Exception):
@@ -96,26 +97,48 @@ async def test_p1_a_stop_does_not_close_a_session_while_a_call_is_inside(mock_cl
     hold.release()
 
 
-async def test_p1_two_calls_of_one_async_handler_take_turns(mock_clock: MockClock) -> None:
+async def both(handle: trio_jobs.SdkHandle, n: int) -> list[str]:
+    answers: list[str] = []
+
+    async def one(what: str) -> None:
+        answers.append(await handle.call(FakeSession.call, what))
+
+    async with trio.open_nursery() as nursery:
+        for i in range(n):
+            nursery.start_soon(one, str(i))
+    return sorted(answers)
+
+
+async def twice(handle: trio_jobs.SdkHandle, what: str) -> list[str]:
+    return [await handle.call(FakeSession.call, what), await handle.call(FakeSession.call, what)]
+
+
+def process_handle_service() -> Service:
+    return with_async_handlers(Service(sdk=open_session, **IN_A_PROCESS))
+
+
+def with_async_handlers(service: Service) -> Service:
+    for handler in (both, twice):
+        service.handler(on_doubt="hold")(handler)
+    return service
+
+
+def make_handle_rig(kind: HostKind) -> Rig:
+    """A rig whose handlers "both" and "twice" are asynchronous, and make calls by a handle."""
+    if kind == "process":
+        served = serve_sdk()
+        return Rig(served, kind, make_service(process_handle_service))
     sdk = FakeSdk()
-    service = trio_jobs.Service(sdk=sdk.session)
+    return Rig(sdk, kind, with_async_handlers(Service(sdk=sdk.session)))
 
-    @service.handler(on_doubt="hold")
-    async def both(handle: trio_jobs.SdkHandle, n: int) -> list[str]:
-        answers: list[str] = []
 
-        async def one(what: str) -> None:
-            answers.append(await handle.call(FakeSession.call, what))
-
-        async with trio.open_nursery() as nursery:
-            for i in range(n):
-                nursery.start_soon(one, str(i))
-        return sorted(answers)
-
-    async with service.open() as queue:
-        receipt = await queue.submit(both, 5)
+@pytest.mark.parametrize("kind", ["thread", *IN_PROCESS], indirect=True)
+async def test_p1_two_calls_of_one_async_handler_take_turns(kind: HostKind, clock: MockClock) -> None:
+    rig = make_handle_rig(kind)
+    async with rig.open() as queue:
+        receipt = await queue.submit("both", 5)
         assert await queue.result(receipt.job_id) == ["0", "1", "2", "3", "4"]
-    sdk.check()
+    rig.sdk.check()
 
 
 # P2: one thread
@@ -138,18 +161,13 @@ async def test_p2_open_calls_verify_and_close_happen_on_one_thread_and_not_on_tr
     assert threads != {threading.get_ident()}
 
 
-async def test_p2_calls_of_async_handlers_go_to_the_sdks_thread(mock_clock: MockClock) -> None:
-    sdk = FakeSdk()
-    service = trio_jobs.Service(sdk=sdk.session)
-
-    @service.handler(on_doubt="hold")
-    async def twice(handle: trio_jobs.SdkHandle, what: str) -> list[str]:
-        return [await handle.call(FakeSession.call, what), await handle.call(FakeSession.call, what)]
-
-    async with service.open() as queue:
-        assert await queue.result((await queue.submit(twice, "a")).job_id) == ["a", "a"]
-    sdk.check()
-    assert len({step.thread for step in sdk.steps}) == 1
+@pytest.mark.parametrize("kind", ["thread", *IN_PROCESS], indirect=True)
+async def test_p2_calls_of_async_handlers_go_to_the_sdks_thread(kind: HostKind, clock: MockClock) -> None:
+    rig = make_handle_rig(kind)
+    async with rig.open() as queue:
+        assert await queue.result((await queue.submit("twice", "a")).job_id) == ["a", "a"]
+    rig.sdk.check()
+    assert len({step.thread for step in rig.sdk.steps}) == 1
 
 
 # P3: always closed
@@ -189,8 +207,11 @@ async def test_p3_the_owners_error_is_raised_bare(kind: HostKind, clock: MockClo
     assert caught.value is error
 
 
-async def test_p3_a_cancel_while_a_call_is_inside_waits_for_the_call_and_closes(mock_clock: MockClock) -> None:
-    rig = make_rig("thread")
+@pytest.mark.parametrize("kind", ["thread", *IN_PROCESS], indirect=True)
+async def test_p3_a_cancel_while_a_call_is_inside_waits_for_the_call_and_closes(
+    kind: HostKind, clock: MockClock
+) -> None:
+    rig = make_rig(kind)
     hold = Blocker()
     rig.sdk.script("call", hold)
     with trio.CancelScope() as outside:
@@ -220,25 +241,27 @@ async def test_p3_if_opening_fails_no_job_is_consumed(error: BaseException, kind
     rig.sdk.check()
 
 
-async def test_p3_opening_is_tried_again_with_growing_waits(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio")
+async def test_p3_opening_is_tried_again_with_growing_waits(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig = make_rig(kind)
     rig.sdk.script("open", Wrong(), Wrong(), Wrong())
     began = trio.current_time()
-    async with rig.open():
+    async with rig.open_jumping():
         assert trio.current_time() - began == 1 + 2 + 4
     rig.sdk.check()
     assert rig.sdk.count("open") == 4
 
 
-async def test_p3_an_open_that_hangs_in_the_loop_is_broken_off(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", settings={"open_timeout": 5})
-    rig.sdk.script("open", Blocker())
+@pytest.mark.parametrize("kind", ["trio", *IN_PROCESS], indirect=True)
+async def test_p3_an_open_that_hangs_is_broken_off(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig, hold = make_rig(kind, settings={"open_timeout": 5}), Blocker()
+    rig.sdk.script("open", hold)
     began = trio.current_time()
-    with pytest.raises(SdkOpenFailed, match="within 5 s"):
-        async with rig.open():
+    with pytest.raises(SdkOpenFailed, match=r"within 5 s|has not returned"):
+        async with rig.open_jumping():
             raise AssertionError("the block must not begin")
-    assert trio.current_time() - began == 5
-    rig.sdk.check()
+    assert trio.current_time() - began == pytest.approx(5 + (STACK_WAIT if kind == "process" else 0))
+    hold.release()
+    assert rig.sdk.open_sessions == 0
 
 
 async def test_p3_an_open_that_returns_too_late_is_closed_by_its_own_thread(mock_clock: MockClock) -> None:
@@ -725,8 +748,23 @@ async def test_p10_the_record_says_which_bound_ended_the_attempt(
         assert took == pytest.approx(5 + grace + STACK_WAIT)
 
 
-async def test_p10_the_first_cause_of_an_end_is_recorded(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", attempt_timeout=5)
+async def test_p10_a_job_that_waits_expires_at_its_deadline_while_the_sdk_is_busy(
+    kind: HostKind, clock: MockClock
+) -> None:
+    rig = make_rig(kind)
+    async with busy_queue(rig) as (queue, hold, first):
+        late = await queue.submit("work", "late", deadline_after=5)
+        await pass_time(clock, 5.1)
+        job = queue.get(late.job_id)
+        assert (job.state, job.reason, job.attempt_count) == (State.FAILED, "expired", 0)
+        hold.release()
+        await queue.result(first)
+    assert rig.sdk.calls() == ["first"]
+
+
+@pytest.mark.parametrize("kind", ["trio", *IN_PROCESS], indirect=True)
+async def test_p10_the_first_cause_of_an_end_is_recorded(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig, hold = make_rig(kind, attempt_timeout=5), Blocker()
 
     async def linger() -> None:
         try:
@@ -735,12 +773,13 @@ async def test_p10_the_first_cause_of_an_end_is_recorded(autojump_clock: MockClo
             with trio.CancelScope(shield=True):
                 await trio.sleep(4)
 
-    rig.sdk.script("call", linger)
-    async with rig.open() as queue:
+    rig.sdk.script("call", linger if kind == "trio" else hold)
+    async with rig.open_jumping() as queue:
         receipt = await queue.submit("work", "a")
         await trio.sleep(2)
         assert await queue.cancel(receipt.job_id) == "requested"
         job = await until(queue, receipt.job_id, lambda job: last(job).outcome is not None if job.attempts else False)
+    hold.release()
     assert last(job).ended_by is EndedBy.CANCEL
 
 
@@ -765,20 +804,20 @@ async def test_p10_a_job_that_comes_back_after_its_deadline_expires_although_the
     assert rig.sdk.calls() == ["a"]
 
 
-async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(autojump_clock: MockClock) -> None:
-    sdk = FakeSdk()
-    sdk.script("call", Blocker())
-    service = service_for(sdk, "trio", drain_timeout=7, cancel_timeout=1)
-
-    @service.handler(attempt_timeout=1000, on_doubt="hold")
-    async def work(session: FakeSession, what: str) -> None:
-        await session.acall(what)
-
+@pytest.mark.parametrize("kind", ["trio", *IN_PROCESS], indirect=True)
+async def test_p10_a_deadline_cannot_make_an_attempt_outlive_the_stop(
+    kind: HostKind, autojump_clock: MockClock
+) -> None:
+    settings = {"drain_timeout": 7, "cancel_timeout": 1}
+    rig, hold = make_rig(kind, attempt_timeout=1000, on_doubt="hold", settings=settings), Blocker()
+    rig.sdk.script("call", hold)
     began = trio.current_time()
-    async with service.open(clock=trio_jobs.TrioClock()) as queue:
-        await queue.submit(work, "a", deadline_after=500)
-    assert trio.current_time() - began == 7
-    sdk.check()
+    async with rig.open_jumping() as queue:
+        await queue.submit("work", "a", deadline_after=500)
+    hold.release()
+    assert trio.current_time() - began == pytest.approx(7 + (1 + STACK_WAIT if kind == "process" else 0))
+    assert queue.report is not None
+    assert queue.report.sdk_closed
 
 
 def test_p7_a_blocked_loop_is_logged_with_its_stack() -> None:

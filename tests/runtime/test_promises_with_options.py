@@ -227,7 +227,7 @@ async def test_p3_p5_hold_however_and_whenever_the_block_ends(
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("at", [4.25, 21])
 @pytest.mark.parametrize("kind", IN_PROCESS, indirect=True)
-async def test_p3_p5_hold_however_and_whenever_the_block_ends_with_a_process(
+async def test_p3_p5_with_a_process_hold_however_and_whenever_the_block_ends(
     end: str, at: float, option: Option, kind: HostKind, autojump_clock: MockClock
 ) -> None:
     await check_end(end, at, option, kind, autojump_clock)

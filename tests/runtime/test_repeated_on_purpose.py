@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from support.rig import NO_RETRY, HostKind, Rig, ended, make_rig, outcomes, until_state
+from support.rig import IN_PROCESS, NO_RETRY, HostKind, Rig, ended, make_rig, outcomes, until_state
 from trio_jobs import Done, Fail, JobMayHaveActed, NotDone, Queue, RetriedJobs, Retry, State, Unknown
 from trio_jobs.testing import Blocker, CrashableStore
 
@@ -48,14 +48,16 @@ async def test_p12_retry_repeats_attempts_that_raised_and_nothing_else(kind: Hos
     assert rig.sdk.calls() == ["book", "book"]
 
 
-async def test_p12_a_timeout_is_not_repeated_by_retry(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", retry=Retry(), attempt_timeout=1)
+@pytest.mark.parametrize("kind", ["trio", *IN_PROCESS], indirect=True)
+async def test_p12_a_timeout_is_not_repeated_by_retry(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig = make_rig(kind, retry=Retry(), attempt_timeout=1)
     hold = Blocker()
     rig.sdk.script("call", hold)
-    async with rig.open() as queue:
+    async with rig.open_jumping() as queue:
         receipt = await queue.submit("work", "book")
         job = await until_state(queue, receipt.job_id, "in_doubt")
-        assert outcomes(job) == ["timed_out"]
+        assert outcomes(job) == ["killed" if kind == "process" else "timed_out"]
+    hold.release()
     assert rig.sdk.calls() == ["book"]
 
 

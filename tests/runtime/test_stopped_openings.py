@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock
 
-from support.rig import make_rig
+from support.rig import IN_PROCESS, HostKind, make_rig
 from trio_jobs import Retry, SdkCallStuck
 from trio_jobs.testing import Blocker, Slow
 
 
+@pytest.mark.parametrize("kind", ["trio", *IN_PROCESS], indirect=True)
 async def test_p3_a_cancelled_open_waits_for_the_opening_and_closes_the_session(
+    kind: HostKind,
     autojump_clock: MockClock,
 ) -> None:
-    rig = make_rig("trio")
-    rig.sdk.script("open", Slow(8))
+    rig = make_rig(kind)
+    rig.sdk.script("open", Slow(8, "open"))
     with trio.move_on_after(1) as scope:
-        async with rig.open():
+        async with rig.open_jumping():
             raise AssertionError("the block must not begin")
     assert scope.cancelled_caught
     assert trio.current_time() == 8
@@ -24,20 +27,21 @@ async def test_p3_a_cancelled_open_waits_for_the_opening_and_closes_the_session(
     rig.sdk.check()
 
 
-async def test_p3_a_cancelled_open_does_not_wait_for_the_next_try(autojump_clock: MockClock) -> None:
-    rig = make_rig("trio", settings={"open_retry": Retry(5, waits=[50]), "open_timeout": 1000})
+async def test_p3_a_cancelled_open_does_not_wait_for_the_next_try(kind: HostKind, autojump_clock: MockClock) -> None:
+    rig = make_rig(kind, settings={"open_retry": Retry(5, waits=[50]), "open_timeout": 1000})
     rig.sdk.script("open", OSError("not yet"))
     with trio.move_on_after(1) as scope:
-        async with rig.open():
+        async with rig.open_jumping():
             raise AssertionError("the block must not begin")
     assert scope.cancelled_caught
     assert trio.current_time() == 1
     assert rig.sdk.count("open") == 1
 
 
-async def test_p3_a_cancelled_open_on_a_thread_waits_for_the_opening(mock_clock: MockClock) -> None:
-    rig = make_rig("thread")
-    hold = Blocker()
+@pytest.mark.parametrize("kind", ["thread", *IN_PROCESS], indirect=True)
+async def test_p3_a_cancelled_open_waits_for_another_thread(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
+    hold = Blocker("open")
     rig.sdk.script("open", hold)
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
