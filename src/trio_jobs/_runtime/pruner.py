@@ -80,7 +80,8 @@ class Pruner:
         self._started = 0.0
         self._job_retention = job_retention
         self._max_finished_jobs = max_finished_jobs
-        self._fewest = min(max_finished_jobs.values())
+        self.fewest: Final = min(max_finished_jobs.values())
+        """With so many jobs there are too many of no final state."""
         self._key_retention = key_retention
         self._max_keys = max_keys
         self._scope = trio.CancelScope()
@@ -95,10 +96,7 @@ class Pruner:
 
         `BATCH` jobs more than the limit are allowed, since a batch costs hardly more than one job.
         """
-        projection = self._event_log.projection
-        if len(projection.jobs) <= self._fewest:
-            return
-        if len(projection.by_state[state]) >= self._max_finished_jobs[state] + BATCH:
+        if len(self._event_log.projection.by_state[state]) >= self._max_finished_jobs[state] + BATCH:
             self._scope.cancel()
 
     @trio.lowlevel.enable_ki_protection

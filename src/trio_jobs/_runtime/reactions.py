@@ -129,7 +129,8 @@ class Reactions:
             self._hooks.call_soon(_HOOKS[type(event)], record)
         if event.outcome is not None and event.outcome is not _UNSAVED:
             self._add_to_estimates(record)
-        self._pruner.job_ended(record.state)
+        if len(self._projection.jobs) > self._pruner.fewest:
+            self._pruner.job_ended(record.state)
         if waiters.idle is not None:
             self._wake_if_idle()
 

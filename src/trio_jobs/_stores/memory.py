@@ -48,13 +48,13 @@ class MemoryStore:
         self._tombstones: dict[bytes, KeyTombstone] = {}
         self._retained: list[Event] = []
         self._stream: deque[Event] = deque(maxlen=stream)
-        self._last_seq = 0
+        self._forgotten_seq = 0  # of the last event that was removed from the stream
         self._on_commit: Callable[[Sequence[Event]], None] | None = None
         self._secrets: dict[str, str] = {}
         self._activity: str | None = None
 
     def __repr__(self) -> str:
-        return f"<MemoryStore events {self.oldest} to {self._last_seq}>"
+        return f"<MemoryStore events {self.oldest} to {self.last_seq}>"
 
     async def open(
         self,
@@ -65,7 +65,7 @@ class MemoryStore:
         """See `Store.open`."""
         if self._on_commit is not None:
             raise StoreError("this store is in use by another queue; close that one first")
-        if not self._reopens and self._last_seq:
+        if not self._reopens and self.last_seq:
             raise StoreError("this store cannot be opened again; create it with reopens=True")
         self._on_commit = on_commit
         self._begin_chunk()
@@ -78,7 +78,6 @@ class MemoryStore:
         if on_commit is None:
             raise StoreError("this store is closed")
         self._stream.extend(events)
-        self._last_seq = events[-1].seq
         if self._reopens:
             self._chunk.extend(events)
             if len(self._chunk) >= CHUNK:
@@ -116,12 +115,12 @@ class MemoryStore:
     @property
     def last_seq(self) -> int:
         """See `Store.last_seq`."""
-        return self._last_seq
+        return self._stream[-1].seq if self._stream else self._forgotten_seq
 
     @property
     def oldest(self) -> int:
         """See `Store.oldest`."""
-        return self._stream[0].seq if self._stream else self._last_seq + 1
+        return self._stream[0].seq if self._stream else self._forgotten_seq + 1
 
     def keys(self) -> Iterable[KeyTombstone]:
         """See `Store.keys`."""
@@ -171,7 +170,7 @@ class MemoryStore:
         """See `Store.forget`."""
         last = max(span[1] for span in jobs.values())
         while self._stream and self._stream[0].seq <= last:
-            self._stream.popleft()
+            self._forgotten_seq = self._stream.popleft().seq
         await self.prune(jobs, keys)
         for chunk in self._chunks:
             chunk[:] = [one for one in chunk if not (isinstance(one, Forgotten) and jobs.keys() >= {*one.jobs})]
