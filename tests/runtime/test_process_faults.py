@@ -6,8 +6,10 @@ Each test has real processes, and every wait has a deadline.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -188,6 +190,80 @@ async def test_p6_a_verify_whose_process_ends_answers_nothing_and_is_asked_again
             await queue.verify(receipt.job_id)
             assert await queue.result(receipt.job_id) == ["killed", True]
     assert ledger.read_text() == f"{receipt.job_id}\n"
+
+
+# the system
+
+
+@pytest.mark.parametrize("free", range(6))
+async def test_a_process_for_whose_pipes_no_descriptor_is_free_leaves_none_open(
+    free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opening that fails is tried again, and each try would leave less for the next one."""
+    made: list[int] = []
+    pipe = os.pipe
+
+    def pipe_or_fail() -> tuple[int, int]:
+        if len(made) == 2 * free:
+            raise OSError(errno.EMFILE, "too many open files")
+        made.extend(pipe())
+        return made[-2], made[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pipe", pipe_or_fail)
+        with pytest.raises(OSError, match="too many open files"):
+            ProcessPipes()
+    for fd in made:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+async def test_the_end_of_a_process_is_noticed_on_a_kernel_without_pidfd(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_implemented(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", not_implemented, raising=False)
+    async with process_ledger.service.open() as queue:
+        pid = await result_of(queue, "unlimited", "pid")
+        receipt = await queue.submit("limited", "hang")
+        with deadline("the end of the call", LIMIT):
+            assert await queue.result(receipt.job_id) == ["killed", True]
+        assert has_ended(pid)
+        last = await result_of(queue, "unlimited", "pid")
+    assert has_ended(last)
+
+
+HOSTILE_IMPORTS: Final = {
+    "sys.exit(3)": "SystemExit: 3",
+    "os._exit(3)": "ended by itself with exit code 3",
+    "os.abort()": "ended by itself with SIGABRT",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    "os.closerange(3, 64)": "ended by itself|was killed",
+    "time.sleep(600)": "has not returned",
+}
+
+
+@pytest.mark.parametrize("statement", HOSTILE_IMPORTS)
+async def test_a_module_that_does_not_let_its_process_start_is_an_error_of_the_opening(
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hostile_module.py").write_text(f"import os, sys, time\n\n{statement}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    service = trio_jobs.Service(
+        sdk=process_ledger.open_ledger,
+        executor="process",
+        seat_lock=None,
+        locate="hostile_module:service",
+        open_timeout=1.0 if "sleep" in statement else 20.0,
+        open_retry=trio_jobs.Retry(0),
+    )
+    service.handler(idempotent=True)(process_ledger.repeated)
+    with deadline("the opening", LIMIT), pytest.raises((trio_jobs.UsageError, trio_jobs.SdkOpenFailed)) as caught:
+        async with service.open():
+            raise AssertionError("not reached")
+    assert re.search(HOSTILE_IMPORTS[statement], f"{caught.value} {caught.value.__cause__}"), caught.value
 
 
 # what a call can do

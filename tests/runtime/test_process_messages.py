@@ -8,16 +8,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.scripted_process import CALL, ScriptedProcess, scripted_process
-from trio_jobs import SdkCallStuck
+from trio_jobs import ErrorInfo, SdkCallError, SdkCallStuck, UsageError
 from trio_jobs._engine.openings import Opening
+from trio_jobs._executors import process_child
 from trio_jobs._executors import process_messages as pm
+from trio_jobs._executors.process import ProcessExecutor
 from trio_jobs._executors.process_child import END_WAIT, STACK_WAIT, SdkProcess
+from trio_jobs._executors.process_pipes import Pipe, read_some
 from trio_jobs._interruption import Interruption
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the process executor does not work on Windows yet")
@@ -135,6 +139,47 @@ async def test_an_answer_and_an_interruption_that_arrive_in_one_piece_are_both_r
             assert done == [Interruption(True)]
             assert len(scripted.reports) == 1
             await check_next_calls(scripted, 2)
+
+
+@pytest.mark.parametrize(
+    ("last_words", "error", "said"),
+    [
+        (pm.Ready("no such module"), UsageError, "the process of the SDK cannot start: no such module"),
+        (pm.SessionOpened(pm.WasRaised(ErrorInfo("Busy", "no licence left"), ["sdk:Busy"])), SdkCallError, "Busy"),
+        (pm.SessionOpened(None), SdkCallError, "SdkProcessDied"),
+    ],
+    ids=["not ready", "not opened", "opened"],
+)
+async def test_what_a_process_says_before_it_ends_is_heard(
+    last_words: Any, error: type[Exception], said: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end and its message are noticed in one step of the event loop, the end first."""
+    has_raised = trio.Event()
+
+    async def open_session(executor: ProcessExecutor) -> None:
+        with pytest.raises(error, match=said):
+            await executor.open(Opening("start", 1, False))
+        has_raised.set()
+
+    is_slow = False
+
+    async def read(pipe: Pipe) -> bytes:
+        await trio.lowlevel.wait_readable(pipe.own)
+        if is_slow:
+            await trio.sleep_forever()
+        return await read_some(pipe)
+
+    monkeypatch.setattr(process_child, "read_some", read)
+    async with trio.open_nursery() as nursery:
+        with scripted_process(monkeypatch, nursery) as scripted:
+            nursery.start_soon(open_session, scripted.executor)
+            await wait_all_tasks_blocked()
+            if not isinstance(last_words, pm.Ready):
+                await scripted.send(pm.Ready(None))
+            is_slow = True
+            scripted.write(last_words)
+            scripted.kill()
+            await has_raised.wait()
 
 
 async def test_a_process_that_does_not_end_is_looked_at_again_after_some_seconds_only(

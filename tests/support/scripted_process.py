@@ -71,6 +71,12 @@ class ScriptedProcess:
         self.write(*messages)
         await wait_all_tasks_blocked()
 
+    def kill(self) -> None:
+        """The process ends, and nobody has noticed it when this returns."""
+        assert self._popen is not None
+        self._popen.kill()
+        os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+
     def start(self, pipes: ProcessPipes) -> subprocess.Popen[bytes]:
         """Takes the place of `start_process`."""
         self._outbound = os.dup(pipes.outbound.child)

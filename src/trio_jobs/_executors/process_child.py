@@ -208,15 +208,16 @@ class SdkProcess:
 
     async def _wait_for_end(self) -> None:
         """Return when the process is dead, and the rest of its group is killed."""
-        if hasattr(os, "pidfd_open"):
+        try:
             fd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # another system, an old kernel, or no descriptor is free
+            wait = functools.partial(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            await trio.to_thread.run_sync(wait, abandon_on_cancel=True)
+        else:
             try:
                 await trio.lowlevel.wait_readable(fd)
             finally:
                 os.close(fd)
-        else:
-            wait = functools.partial(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-            await trio.to_thread.run_sync(wait, abandon_on_cancel=True)
         self._kill_group()  # before its id can be given to another process
         self._popen.wait()  # it is dead: this does not block
 
@@ -320,7 +321,9 @@ class SdkProcess:
             with contextlib.suppress(ValueError, msgspec.MsgspecError):
                 for body in [*self._bodies, *self._frames.feed(read_all(self._pipes.outbound, MAX_LAST))]:
                     message = pm.decode_from_process(body)
-                    if isinstance(message, pm.CallReported | pm.SessionClosed):
+                    if isinstance(message, pm.CallReported | pm.SessionClosed | pm.Ready) or (
+                        isinstance(message, pm.SessionOpened) and message.error is not None
+                    ):
                         self._answered(message, is_late=True)
         for output in self._outputs:
             output.finish()  # its last words say why it has died

@@ -41,13 +41,21 @@ class ProcessPipes:
     """All pipes of one process."""
 
     def __init__(self) -> None:
-        self.inbound = Pipe(inbound=True)
-        self.outbound = Pipe(inbound=False)
-        self.control = Pipe(inbound=True)
-        self.stack = Pipe(inbound=False)
-        self.output = Pipe(inbound=False)
-        self.errors = Pipe(inbound=False)
-        self._all = (self.inbound, self.outbound, self.control, self.stack, self.output, self.errors)
+        self._all: list[Pipe] = []
+        try:
+            self.inbound = self._add(inbound=True)
+            self.outbound = self._add(inbound=False)
+            self.control = self._add(inbound=True)
+            self.stack = self._add(inbound=False)
+            self.output = self._add(inbound=False)
+            self.errors = self._add(inbound=False)
+        except BaseException:  # no descriptor is free, and the next try must find as many as this one
+            self.close()
+            raise
+
+    def _add(self, *, inbound: bool) -> Pipe:
+        self._all.append(Pipe(inbound=inbound))
+        return self._all[-1]
 
     @property
     def inherited(self) -> tuple[int, ...]:
