@@ -1867,6 +1867,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "",
     ),
     _M(
+        "finished jobs removed one by one",
+        "a busy queue searches its journal for each few finished jobs that are too many",
+        RETENTION,
+        "_runtime/pruner.py",
+        "(not whole or self._is_over())",
+        "True",
+    ),
+    _M(
         "reports in another order",
         "what the thread of a journal reports arrives in another order if several reports wait",
         "tests/stores/test_reports.py",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.rig import NO_RETRY, busy_queue, ended, make_rig, until_state
-from trio_jobs import JobNotFound, Queue, Service, State
+from trio_jobs import JobNotFound, MemoryStore, Queue, Service, State
 from trio_jobs._runtime.pruner import BATCH
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.events import Completed, JobEvent
@@ -29,6 +31,33 @@ async def test_final_jobs_are_pruned_after_job_retention(autojump_clock: MockClo
         for receipt in jobs:
             with pytest.raises(JobNotFound, match="never submitted here, or pruned since"):
                 queue.get(receipt.job_id)
+
+
+class PruneSizes(MemoryStore):
+    """Notes how many jobs each prune removes. A prune takes 1 s, in which jobs end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def prune(self, jobs: Any, keys: Any = (), stale: Any = ()) -> None:
+        self.sizes.append(len(jobs))
+        await trio.sleep(1.0)
+        await super().prune(jobs, keys, stale)
+
+
+async def test_a_queue_that_is_always_full_of_finished_jobs_removes_whole_batches(autojump_clock: MockClock) -> None:
+    """Each prune searches the store; a few jobs at a time would cost as much as a batch."""
+    store = PruneSizes()
+    async with make_rig("trio", settings={"max_finished_jobs": 10}).open(store=store) as queue:
+        for n in range(3 * BATCH):
+            await queue.result((await queue.submit("work", "a")).job_id)
+            if n % 100 == 0:
+                await trio.sleep(0.3)
+        assert store.sizes == [BATCH] * len(store.sizes)
+        assert 10 <= len(queue.job_ids()) < 10 + BATCH + 100
+        await trio.sleep(60)
+        assert len(queue.job_ids()) == 10
 
 
 async def test_open_jobs_are_never_pruned(autojump_clock: MockClock) -> None:

@@ -105,8 +105,22 @@ class Pruner:
             self._scope = trio.CancelScope(deadline=self._clock.monotonic() + INTERVAL)
             with self._scope:
                 await trio.sleep_forever()
-            while await self.run_once():
-                await trio.lowlevel.checkpoint()
+            await self._remove_batches(whole=self._is_over())
+
+    async def _remove_batches(self, *, whole: bool) -> None:
+        """Remove one batch after the other.
+
+        Args:
+            whole: End when fewer than `BATCH` jobs are too many. Jobs end while a batch is removed: to remove these few
+                at once, and so on, costs a search of the store for some of them instead of one for a batch.
+        """
+        while await self.run_once() and (not whole or self._is_over()):
+            await trio.lowlevel.checkpoint()
+
+    def _is_over(self) -> bool:
+        """Whether there is a batch of jobs in one final state that are too many."""
+        by_state = self._event_log.projection.by_state
+        return any(len(by_state[state]) >= most + BATCH for state, most in self._max_finished_jobs.items())
 
     def _age(self, record: JobRecord, now: float, elapsed: float) -> float | None:
         """The seconds since the job ended; None if they are not known."""
