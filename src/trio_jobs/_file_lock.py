@@ -55,7 +55,7 @@ if sys.platform == "win32":
 
     def _lock(fd: int, *, exclusive: bool) -> None:
         os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # the position stays there
 else:
     import fcntl
 
@@ -97,6 +97,13 @@ class HeldLock:
         with _mutex:
             self.keys.add(key)
             _own[key] = self.since
+
+    def read(self) -> bytes:
+        """Return the start of the text of the file; nothing without a file."""
+        if self.fd is None:
+            return b""
+        os.lseek(self.fd, 0, os.SEEK_SET)  # to lock it moves the position on Windows
+        return os.read(self.fd, MAX_TEXT)
 
     def write(self, **more: Any) -> None:
         """Name this process in the file. The text only informs, so a full disk is no reason to fail."""

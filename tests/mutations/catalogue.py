@@ -3046,8 +3046,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the main program gets a new module in the process, without what libraries keep in the old one",
         PROCESS,
         "_sdk_process/locate.py",
-        "        vars(main).update(runpy.run_path(setup.path, run_name=MAIN))\n",
-        "        loaded = runpy.run_path(setup.path, run_name=MAIN)\n"
+        "        vars(main).update(runpy.run_path(os.fsdecode(setup.path), run_name=MAIN))\n",
+        "        loaded = runpy.run_path(os.fsdecode(setup.path), run_name=MAIN)\n"
         '        main = sys.modules["__main__"] = type(sys)(MAIN)\n'
         "        vars(main).update(loaded)\n",
     ),
@@ -3324,6 +3324,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_executors/process_child.py",
         "        except (AttributeError, OSError):",
         "        except AttributeError:",
+    ),
+    _M(
+        "position of a lock file",
+        "what a lock file says is read from where the lock has left its position, which on Windows is behind the text",
+        SEAT_LOCK,
+        "_file_lock.py",
+        "        os.lseek(self.fd, 0, os.SEEK_SET)  #",
+        "        pass  #",
+    ),
+    _M(
+        "names that are not text",
+        "a process of the SDK cannot start in a folder whose name is not text",
+        PROCESS,
+        "_executors/process_home.py",
+        "        path=None if path is None else os.fsencode(path),",
+        '        path=None if path is None else path.encode("utf-8"),',
     ),
     _M(
         "left program not ended",

@@ -319,6 +319,16 @@ def test_the_service_of_a_main_program_is_found(tmp_path: Path) -> None:
     assert done.stdout == "__mp_main__ kept\n", done.stderr
 
 
+def test_a_folder_an_argument_and_an_import_path_need_not_be_text(tmp_path: Path) -> None:
+    """Names of files are bytes, and whatever is in `sys.path` that is no str is ignored by imports."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    path = folder / "program.py"
+    path.write_text("import sys, pathlib\nsys.path.append(pathlib.Path('elsewhere'))\n" + MAIN + GUARD)
+    done = run([sys.executable, path, os.fsdecode(b"\xff")], cwd=folder)
+    assert done.stdout == "__mp_main__ kept\n", done.stderr
+
+
 BUSY_MODULE = """
 import contextlib, functools, sys, threading
 import trio, trio_jobs

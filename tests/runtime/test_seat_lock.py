@@ -20,7 +20,17 @@ from trio.testing import MockClock
 
 from support.processes import Process, run
 from support.waiting import deadline
-from trio_jobs import MemoryStore, Opening, SdkInUse, SdkOpenFailed, Service, SqliteStore, UsageError, testing
+from trio_jobs import (
+    MemoryStore,
+    Opening,
+    SdkInUse,
+    SdkOpenFailed,
+    Service,
+    SqliteStore,
+    UsageError,
+    _file_lock,
+    testing,
+)
 from trio_jobs._runtime import seat_lock
 from trio_jobs._runtime.seat_lock import SeatLock, seat_in_memory
 from trio_jobs._runtime.settings import Settings
@@ -343,6 +353,30 @@ async def refused(path: Path) -> str:
             pass
     assert not isinstance(caught.value, SdkInUse)
     return str(caught.value)
+
+
+async def test_the_text_of_the_lock_file_is_read_although_locking_has_moved_the_position(
+    seat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does on Windows, where the byte that is locked is behind the text."""
+    lock = vars(_file_lock)["_lock"]
+
+    def lock_and_move(fd: int, *, exclusive: bool) -> None:
+        lock(fd, exclusive=exclusive)
+        os.lseek(fd, 1 << 30, os.SEEK_SET)
+
+    monkeypatch.setattr(_file_lock, "_lock", lock_and_move)
+    first = SeatLock(str(seat))
+    first.acquire()
+    first.release(unclean=True)
+    second = SeatLock(str(seat))
+    second.acquire()
+    assert second.left_unclean
+    second.release(unclean=False)
+    seat.write_text("the notes of somebody")
+    with pytest.raises(SdkOpenFailed, match="is not a lock file"):
+        SeatLock(str(seat)).acquire()
+    assert seat.read_text() == "the notes of somebody"
 
 
 async def test_a_file_that_is_no_lock_file_is_refused_and_left_alone(tmp_path: Path) -> None:

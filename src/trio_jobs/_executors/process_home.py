@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,12 +46,13 @@ def make_setup(
             module, path = _main_program(home)
     return Setup(
         module=module,
-        path=path,
+        path=None if path is None else os.fsencode(path),
         name=name,
         locate=locate,
         kinds=list(kinds),
-        sys_path=[entry or str(Path.cwd()) for entry in sys.path],
-        argv=list(sys.argv),
+        # what is no text is ignored by imports
+        sys_path=[os.fsencode(entry or Path.cwd()) for entry in sys.path if isinstance(entry, str)],
+        argv=[os.fsencode(argument) for argument in sys.argv],
         memory_limit=memory_limit,
     )
 

@@ -69,7 +69,7 @@ class Setup(msgspec.Struct, tag="setup"):
 
     module: str
     """The name of the module whose globals have the service; "__mp_main__" for a main program."""
-    path: str | None
+    path: bytes | None
     """The file of a main program; None for a module that is imported by its name."""
     name: str | None
     """The name of the service among the globals; None with `locate`."""
@@ -77,8 +77,9 @@ class Setup(msgspec.Struct, tag="setup"):
     """ "module:callable" of a function that returns the service."""
     kinds: list[str]
     """The kinds of the handlers that the process must have."""
-    sys_path: list[str]
-    argv: list[str]
+    sys_path: list[bytes]
+    argv: list[bytes]
+    """As the system has them: a name of a file need not be text."""
     memory_limit: int | None
     """Bytes of address space; None without a limit."""
 

@@ -102,8 +102,7 @@ class SeatLock:
                 f"{error.strerror}; name a file on a local disk, in a folder that can be written, as "
                 "Service(seat_lock=...)"
             ) from error
-        assert held.fd is not None
-        text = os.read(held.fd, _file_lock.MAX_TEXT)
+        text = held.read()
         if text.strip() and not text.startswith(b'{"pid"'):
             held.release()
             raise SdkOpenFailed(

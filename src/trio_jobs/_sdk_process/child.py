@@ -265,8 +265,8 @@ def _serve(link: Link, session: Session) -> None:
 
 def _set_up(link: Link) -> Session | None:
     setup = link.receive()
-    sys.path[:] = setup.sys_path
-    sys.argv[:] = setup.argv
+    sys.path[:] = map(os.fsdecode, setup.sys_path)
+    sys.argv[:] = map(os.fsdecode, setup.argv)
     try:
         service = find_service(setup)
     except BaseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import runpy
 import sys
 from typing import Any, Final
@@ -31,7 +32,7 @@ def find_service(setup: Setup) -> Service:
         where = f"what {setup.locate!r} returned"
     else:
         found = _globals_of(setup).get(setup.name or "")
-        where = f"the global {setup.name!r} of {setup.path or setup.module}"
+        where = f"the global {setup.name!r} of {setup.module if setup.path is None else os.fsdecode(setup.path)}"
     if not isinstance(found, Service):
         raise UsageError(f"{where} is no Service in the process of the SDK, but {type(found).__name__}")
     missing = sorted(set(setup.kinds) - set(parts_of(found).handlers))
@@ -48,7 +49,7 @@ def _globals_of(setup: Setup) -> dict[str, Any]:
         assert setup.path is not None
         # not a new module: libraries keep their own state in `__main__`, as that of LibreOffice does
         main = sys.modules["__main__"]
-        vars(main).update(runpy.run_path(setup.path, run_name=MAIN))
+        vars(main).update(runpy.run_path(os.fsdecode(setup.path), run_name=MAIN))
         sys.modules[MAIN] = main
         return vars(main)
     return vars(importlib.import_module(setup.module))
