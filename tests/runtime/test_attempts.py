@@ -1,4 +1,4 @@
-"""What an attempt comes to: each row of the table in the design, through a real queue, on both hosts."""
+"""What an attempt comes to: each row of the table in the design, through a real queue, on both executors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of the hosts, each by itself (`_ports.SdkExecutor`), and what the queue makes of a session that is
+"""The contract of the executors, each by itself (`_ports.SdkExecutor`), and what the queue makes of a session that is
 lost."""
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Wrong(Exception):
 
 
 async def enter() -> None:
-    """A host's `enter` that lets everything pass."""
+    """An `enter` that lets everything pass."""
     await trio.lowlevel.checkpoint()
 
 
 def leave() -> None:
-    """A host's `leave` that does nothing."""
+    """A `leave` that does nothing."""
 
 
 def value_of(report: CallReport) -> Any:
@@ -182,6 +182,38 @@ async def test_an_abandoned_call_raises_sdk_call_stuck_and_the_thread_closes_the
     await closing.reached()
     sdk.check(closed=False)
     closing.release()
+
+
+@pytest.mark.parametrize("ended", ["stopped", "abandoned"])
+async def test_an_executor_leaves_no_instrument_in_the_run_of_trio(ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[trio.abc.Instrument] = []
+    add, remove = trio.lowlevel.add_instrument, trio.lowlevel.remove_instrument
+
+    def adding(instrument: trio.abc.Instrument) -> None:
+        add(instrument)
+        installed.append(instrument)
+
+    def removing(instrument: trio.abc.Instrument) -> None:
+        remove(instrument)
+        installed.remove(instrument)
+
+    monkeypatch.setattr(trio.lowlevel, "add_instrument", adding)
+    monkeypatch.setattr(trio.lowlevel, "remove_instrument", removing)
+    sdk, hold = FakeSdk(), Blocker()
+    executor = ThreadExecutor(sdk.session)
+    await executor.open(FIRST)
+    assert len(installed) == 1
+    if ended == "stopped":
+        await executor.close()
+        await executor.stop()
+    else:
+        sdk.script("call", hold)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(executor.call, made_by(lambda session: session.call("a")))
+            await hold.reached()
+            executor.abandon()
+    assert installed == []
+    hold.release()
 
 
 async def test_abandoning_an_idle_executor_changes_nothing() -> None:

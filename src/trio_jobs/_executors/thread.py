@@ -5,7 +5,7 @@ into one is raised only between two bytecodes, which a call that hangs in C neve
 a second thread, and never starts a second call before the first has returned: the caller waits, or abandons the
 executor. The thread is a daemon, so a process that has abandoned it can still exit.
 
-For speed, a round trip uses one `SimpleQueue` into the thread and one `run_sync_soon` out of it, and the waiting task
+For speed, a round trip uses one `SimpleQueue` into the thread and one of the `LoopCalls` out of it. The waiting task
 is suspended and rescheduled directly, without an Event or a cancel scope for each call.
 
 If the call of an abandoned thread returns after all, the thread discards the session and ends.
@@ -35,6 +35,7 @@ from trio_jobs._executors.call_boundary import CallBoundary, interrupt_call
 from trio_jobs._executors.discard import close_problem, exception_to_throw
 from trio_jobs._executors.handle import SdkHandle
 from trio_jobs._interruption import Interruption
+from trio_jobs._loop_calls import LoopCalls
 from trio_jobs._ports import Discard
 from trio_jobs._sdk_call import SdkCall
 from trio_jobs._validation import check_manager
@@ -60,7 +61,9 @@ class ThreadExecutor:
         self._inbox: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._thread_id: int | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._loop_calls: LoopCalls | None = None
+        self._has_called = False
+        """Whether something was called in the thread since it was started."""
         self._waiter: trio.lowlevel.Task | None = None
         self._inside = False
         self._is_open = False
@@ -97,7 +100,7 @@ class ThreadExecutor:
 
     async def open(self, opening: Opening) -> None:
         if self._thread is None:
-            self._token = trio.lowlevel.current_trio_token()
+            self._loop_calls = LoopCalls(trio.lowlevel.current_trio_token())
             # a daemon: a call that never returns must not keep the process from exiting
             thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
             thread.start()  # raises RuntimeError where no thread can start; the next open tries again
@@ -141,6 +144,7 @@ class ThreadExecutor:
         if self._inside:
             self._abandoned = True
             self._is_open = False
+            self._stop_loop_calls()
             waiter, self._waiter = self._waiter, None
             if waiter is not None:
                 trio.lowlevel.reschedule(waiter, outcome.Value(outcome.Error(SdkCallStuck("the call did not return"))))
@@ -164,10 +168,21 @@ class ThreadExecutor:
         if self._thread is not None and not self._inside:
             self._inbox.put(None)
             self._thread = None
+            self._stop_loop_calls()
+
+    def _stop_loop_calls(self) -> None:
+        """The thread has nothing to report, or only that a call has returned that nobody waits for."""
+        if self._loop_calls is not None:
+            self._loop_calls.stop()
+            self._has_called = False
 
     async def _round_trip(self, work: Work, *, can_leave: bool = False) -> outcome.Value[Any] | outcome.Error:
         if self._inside or self._abandoned:
             raise _refused()
+        if not self._has_called:  # not in `open`: a service without an SDK may never call anything in the thread
+            self._has_called = True
+            if self._loop_calls is not None:
+                self._loop_calls.start()
         self._inside = True
         self._waiter = trio.lowlevel.current_task()
 
@@ -194,11 +209,11 @@ class ThreadExecutor:
     # the methods below run on the SDK's thread
 
     def _run(self) -> None:
-        assert self._token is not None
+        assert self._loop_calls is not None
         while (work := self._inbox.get()) is not None:
             result = _captured(work)
             try:
-                self._token.run_sync_soon(self._returned, result)
+                self._loop_calls.post(self._returned, result)
             except trio.RunFinishedError:
                 break
             if self._abandoned:

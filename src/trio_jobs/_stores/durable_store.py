@@ -18,9 +18,9 @@ from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.events import Event, SubmitRejected
 from trio_jobs._errors import OutcomeUnknown, StoreError, TrioJobsError
 from trio_jobs._log import Log
+from trio_jobs._loop_calls import LoopCalls
 from trio_jobs._stores.durable_log import DurableLog
 from trio_jobs._stores.group_commit import MAX_TURNS, GroupCommit
-from trio_jobs._stores.reports import Reports
 from trio_jobs._stores.writer_thread import CLOSE, Opened, ReadRequest, Replacement, StoreListener, WriterThread
 
 __all__ = ["STALL_AFTER", "DurableStore", "MakeWriter"]
@@ -114,8 +114,8 @@ class DurableStore(Generic[L]):
         self._failure = self._broken = self._commit_started = None
         self.ended = trio.Event()
         self._log = self._make_log()
-        self._reports = Reports(trio.lowlevel.current_trio_token())
-        self.writer = self._make_writer(self._log, self, self._reports.post)
+        self._loop_calls = LoopCalls(trio.lowlevel.current_trio_token())
+        self.writer = self._make_writer(self._log, self, self._loop_calls.post)
         self._group_commit = GroupCommit(self.writer.inbox.put, self._max_turns, self._on_run_end)
         self._opened: Opened | None = None
         self._has_opened = trio.Event()
@@ -136,7 +136,7 @@ class DurableStore(Generic[L]):
         events: Iterable[Event] = self._opened.unwrap()
         self._is_open = True
         self._group_commit.start()
-        self._reports.start()
+        self._loop_calls.start()
         self.epoch = self._log.epoch
         self.last_seq = self.appended_seq = self._log.last_seq
         return events
@@ -239,7 +239,7 @@ class DurableStore(Generic[L]):
             return
         assert self._group_commit is not None
         self._group_commit.stop()
-        self._reports.stop()
+        self._loop_calls.stop()
         writer.inbox.put(CLOSE)
         try:
             await self.ended.wait()

@@ -89,7 +89,7 @@ class WriterThread:
     Args:
         log: Used by this thread alone from now on.
         listener: Notified of everything that the thread does.
-        post: Has a function called in Trio's thread, with the arguments that follow it; see `Reports.post`.
+        post: Has a function called in Trio's thread, with the arguments that follow it; see `LoopCalls.post`.
     """
 
     def __init__(self, log: DurableLog, listener: StoreListener, post: Callable[..., None]) -> None:

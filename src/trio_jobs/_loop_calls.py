@@ -1,7 +1,7 @@
-"""Reports of the writer thread: calls that it makes in Trio's thread.
+"""Calls that another thread has made in Trio's thread: what the thread of a journal or of an SDK reports.
 
 A call through `run_sync_soon` comes one turn of the loop late, since Trio has a task that makes such calls, and that
-task must be resumed first. For a single producer every turn is time in which the disk does nothing. So the calls are
+task must be resumed first. In each turn the disk or the SDK does nothing if a single job is under way. So the calls are
 made by an instrument, at the start of the turn in which the loop was woken; the tasks that they wake run in that turn.
 `run_sync_soon` still wakes the loop, and makes the calls where no instrument does: before `start` and after `stop`.
 """
@@ -15,10 +15,10 @@ from typing import Any
 
 import trio
 
-__all__ = ["Reports"]
+__all__ = ["LoopCalls"]
 
 
-class Reports(trio.abc.Instrument):
+class LoopCalls(trio.abc.Instrument):
     """The calls that were posted and not made yet. Each is made once, in order.
 
     Args:
