@@ -3374,6 +3374,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         '        path=None if path is None else path.encode("utf-8"),',
     ),
     _M(
+        "verify of a waiting doubt lost",
+        "in strict order a job in doubt whose verify a person requests while it waits is never looked at again",
+        VERIFY_NOW,
+        "_runtime/job_commands.py",
+        "            if self._blocking_job.record is record:\n                self._blocking_job.notify(record)\n"
+        "                return",
+        "            if self._blocking_job.record is not None:\n                return",
+    ),
+    _M(
         "left program not ended",
         "a program that the SDK of a killed queue has left is in the SDK beside the next session",
         LEFT_PROCESS,

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.rig import HostKind, Rig, busy_queue, ended, make_rig, until
+from support.waiting import deadline
 from trio_jobs import (
     Done,
     Fail,
@@ -270,3 +271,31 @@ async def test_a_stop_ends_the_wait_for_an_answer(autojump_clock: MockClock) -> 
             await wait_all_tasks_blocked()
         with trio.fail_after(60):
             await stopped.wait()
+
+
+async def test_p5_a_verify_of_a_job_in_doubt_that_waits_for_its_turn_in_strict_order_loses_neither(
+    kind: HostKind, clock: MockClock
+) -> None:
+    """Its doubt began with a retry, so it does not block the queue, and waits in the channel as others do."""
+    rig, hold = make_rig(kind, verifies=True, on_doubt="fail", settings={"strict_order": True}), Blocker()
+    rig.sdk.script("call", OSError("the answer is lost"), hold)
+    rig.sdk.script("verify", Unknown(), NotDone())
+    answers: list[str] = []
+    async with rig.open() as queue:
+        job_id = (await queue.submit("work", "book")).job_id
+        assert (await ended(queue, job_id)).state is State.FAILED
+        await queue.submit("work", "busy")
+        await rig.reached(hold)
+        assert await queue.retry(job_id, even_if_acted=True) == "in_doubt"
+
+        async def verify() -> None:
+            answers.append(await queue.verify(job_id))
+
+        with deadline("the answer of verify", 10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(verify)
+                await wait_all_tasks_blocked()
+                hold.release()
+        assert answers == ["not_done"]
+        assert (await ended(queue, job_id)).state is State.COMPLETED
+    assert rig.sdk.calls() == ["book", "busy", "book"]

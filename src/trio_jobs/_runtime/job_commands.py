@@ -54,7 +54,6 @@ class JobCommands:
         corrections: Corrections,
         requests: VerifyRequests,
         status: QueueStatus,
-        strict_order: bool,
     ) -> None:
         self._event_log = event_log
         self._projection = event_log.projection
@@ -69,7 +68,6 @@ class JobCommands:
         self._corrections = corrections
         self._requests = requests
         self._status = status
-        self._strict_order = strict_order
 
     async def correct(
         self, job_id: str, payload: Any, *, if_seq: int | None, by: str | None, note: str | None
@@ -127,7 +125,7 @@ class JobCommands:
             events = decide.ask_again(record, by, now, seq, note)
             self._channel.remove(record)
             self._event_log.append(events)
-            if self._strict_order:
+            if self._blocking_job.record is record:
                 self._blocking_job.notify(record)
                 return
             delay = remaining_delay(record, self._corrections.handler_of(record), self._clock)

@@ -313,7 +313,6 @@ def build_runtime(
         corrections=corrections,
         requests=requests,
         status=status,
-        strict_order=settings.strict_order,
     )
     feed = Feed(store, queries.identity_of, queries.labels_of)
     erasure = Erasure(
