@@ -131,19 +131,20 @@ def _repeated_on_purpose(observer: Observer, job: str, rows: Sequence[Row], rule
     """P12: what may have acted is repeated only as its handler declares, or as a person decides."""
     if rules.idempotent or rules.verifies or rules.on_doubt == "retry":
         return
-    acted, permitted = False, rules.consents
+    acted, inside, permitted = False, False, rules.consents
     for row in rows:
         if row.outcome is not None and row.entered:
-            acted = acted or row.outcome not in _VOUCHED
+            inside = row.outcome == "inside"  # until it returns, late, and can vouch that it did nothing
+            acted = acted or not (inside or row.outcome in _VOUCHED)
         if row.type == "completed" or (row.type in ("released", "failed") and row.reason == "resolved"):
-            acted = row.acted
+            acted, inside = row.acted, False
         elif row.type == "retried":
-            if acted and not row.even_if_acted:
+            if (acted or inside) and not row.even_if_acted:
                 observer.report("P12", f"{observer.name(job)} is retried unasked, and it may have acted")
             permitted = rules.consents or row.even_if_acted
         elif row.type == "corrected":
             permitted = rules.consents
-        elif row.type == "started" and acted and not permitted:
+        elif row.type == "started" and (acted or inside) and not permitted:
             observer.report("P12", f"{observer.name(job)} is repeated, and it may have acted (event {row.seq})")
 
 
