@@ -275,6 +275,8 @@ def _deadlines(observer: Observer, job: str, rows: Sequence[Row], lives: Sequenc
             elif before is not None and row.outcome is None and before.type not in ("in_doubt", "released"):
                 _check_punctual(observer, f"{observer.name(job)} expires", row.time, max(since, before.time), lives)
         if row.type in NEW_RUNS and over:
+            if since >= row.time - _RESOLUTION:
+                return  # in the instant of the deadline: the new run may have it or not
             deadline = None
         if row.type != "cancel_requested":  # it leaves the state as it is
             before = row

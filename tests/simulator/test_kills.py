@@ -27,6 +27,7 @@ FOUND = {
     30005603: "the oracle forgot that a job was to be forgotten when another command on it was refused",
     30008158: "the oracle took the claim of a job whose verify killed the process for the answer of that verify",
     33000588: "the oracle did not believe a call that was stuck, returned late, and vouched that it had done nothing",
+    31035657: "a job was corrected in the instant of its deadline, and the oracle was sure that the new run has none",
     32015709: "in strict order a verify of a job in doubt took it from the channel, and nobody looked at it again",
     31032578: "the oracle did not allow for a wall clock that was set before a restart, which then shows verify_delay",
     30008204: "a job came back after its deadline when its process died, and waited for the next session to expire",
