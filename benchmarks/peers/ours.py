@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import trio
@@ -17,6 +17,8 @@ import trio
 import trio_jobs
 from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
 from trio_jobs._engine import events as ev
+from trio_jobs._runtime.feed import Feed
+from trio_jobs._runtime.queue import runtime_of
 
 started: dict[int, float] = {}
 
@@ -113,14 +115,19 @@ async def latency(
     count: int, per_second: float | None, folder: str | None = None, wire: bool = False
 ) -> dict[str, list[float]]:
     """Seconds from the moment a job was due to be submitted until: its handler starts; a subscriber has been told that
-    it was completed; the same over a websocket, in another process."""
+    it was completed; the same over a websocket, in another process. And from the commit of an event until a subscriber
+    in this process reads it."""
     due = [0.0] * count
     numbers: dict[str, int] = {}
     told: dict[str, float] = {}
+    committed: dict[int, float] = {}
+    notified: list[float] = []
     all_told = trio.Event()
 
     async def follow(events: trio_jobs.EventStream) -> None:
         async for event in events:
+            if event.seq in committed:
+                notified.append(time.perf_counter() - committed.pop(event.seq))
             if isinstance(event, ev.Completed):  # also before `submit` has returned
                 told[event.job] = time.perf_counter()
                 if len(told) == count:
@@ -137,6 +144,7 @@ async def latency(
             assert follower.stdout is not None
             await trio.to_thread.run_sync(follower.stdout.readline)
         nursery.start_soon(follow, queue.events())
+        note_commits(runtime_of(queue).feed, committed)
         if per_second is None:
             for number in range(count):
                 await trio.sleep(PAUSE)
@@ -153,6 +161,7 @@ async def latency(
         answers = {
             "starts": [started[number] - due[number] for number in range(count)],
             "told": [told[job] - due[number] for job, number in numbers.items()],
+            "notified": notified,
         }
         if follower is not None:
             output, _ = await trio.to_thread.run_sync(follower.communicate)
@@ -160,6 +169,17 @@ async def latency(
             answers["told over a websocket"] = [afar[job] - due[number] for job, number in numbers.items()]
         nursery.cancel_scope.cancel()
     return answers
+
+
+def note_commits(feed: Feed, committed: dict[int, float]) -> None:
+    """Note from now on when the feed gets each event, by its number."""
+    publish = feed.publish
+
+    def noted(events: Sequence[ev.Event]) -> None:
+        committed.update(dict.fromkeys([event.seq for event in events], time.perf_counter()))
+        publish(events)
+
+    feed.publish = noted  # type: ignore[method-assign] # what is measured begins there
 
 
 def follow_from_afar(port: int, token: str, count: int) -> subprocess.Popen[bytes]:
