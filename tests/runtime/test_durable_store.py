@@ -102,6 +102,30 @@ async def test_p4_a_submit_returns_when_its_job_is_committed_and_cannot_be_cance
         assert await queue.result(receipts[0].job_id) == "a"
 
 
+async def test_p4_a_change_returns_when_it_is_committed_and_cannot_be_cancelled_before(
+    kind: HostKind,
+    clock: MockClock,
+) -> None:
+    rig, store = make_rig(kind), SlowStore(Paused)
+    async with rig.open(store=store) as queue:
+        returned: list[str] = []
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def _pause() -> None:
+                    await queue.pause("month end")
+                    returned.append("pause")
+
+                await wait_all_tasks_blocked()
+                assert not returned
+                scope.cancel()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                store.keep()
+        assert returned == ["pause"], "from the hand-over on it ends by returning"
+        assert queue.paused is not None
+
+
 async def test_p6_a_handler_starts_only_when_its_start_is_committed(kind: HostKind, clock: MockClock) -> None:
     rig, store = make_rig(kind), SlowStore(Started)
     async with rig.open(store=store) as queue:

@@ -5,6 +5,7 @@ Each test has real processes. Their limits are fractions of a second, and every 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -491,7 +492,11 @@ def test_p11_no_process_outlives_a_queue_that_is_killed(ledger: Path) -> None:
     """Although its call holds the interpreter, so that it can notice nothing itself."""
     with Process([sys.executable, "-c", PARENT.format(tests=str(Path(__file__).parents[1]))]) as parent:
         pid = int(parent.out.line())
-        wait_until(ledger.exists, "the call to hang")
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        wait_until(lambda: has_ended(pid), "the process to end", seconds=5)
+        try:
+            wait_until(ledger.exists, "the call to hang")
+            parent.send_signal(signal.SIGKILL)
+            parent.wait()
+            wait_until(lambda: has_ended(pid), "the process to end", seconds=5)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

@@ -3,9 +3,8 @@
 A reader has a cursor into a shared ring, not a buffer: publishing costs the same for one reader as for a thousand, and
 a slow reader delays no other. Publishing only appends and sets a flag. One task notifies the readers: at once, unless
 that takes more than `SHARE` of the time of the event loop. So a notification that was dear delays the next one, by
-`LONGEST` at most, and a burst of events wakes many readers once. What notifying costs is measured, until all readers
-have run, since a reader may write to a socket or compute for a millisecond (`notification_cost`). In virtual time it
-costs nothing.
+`LONGEST` at most, and a burst of events wakes many readers once. What notifying has cost is measured, until all readers
+have run, since a reader may write to a socket or compute for a millisecond. In virtual time it costs nothing.
 
 A reader with a filter of jobs is found by an index, and is notified only of the events of those jobs. Its cursor is
 then moved to that event, since no event in between matches the filter. So each event costs one look-up, however many
@@ -21,13 +20,11 @@ from typing import Final
 
 import trio
 
-from trio_jobs._concurrency import NEVER
 from trio_jobs._engine.event_cursor import Cursor
 from trio_jobs._engine.events import Event, JobEvent
 from trio_jobs._engine.jobs import JobRecord
 from trio_jobs._errors import Lagged
 from trio_jobs._ports import Store
-from trio_jobs._runtime.notification_cost import NotificationCost
 
 __all__ = ["PAGE", "Feed"]
 
@@ -35,10 +32,8 @@ RING: Final = (
     4096  #: events retained: about a second at the rate of a busy queue in memory, hours at the rate of an SDK
 )
 PAGE: Final = 200  #: events per read; more would delay commits or the event loop
-SHARE: Final = 0.2  #: of the time of the event loop that notifying may take
-SHARE_OF_BUSY: Final = 0.02  #: the same while the queue is never idle, and each turn of the loop commits events
+SHARE: Final = 0.1  #: of the time of the event loop that notifying may take
 BURST: Final = 0.02  #: seconds for whose share notifications may run ahead, so that a job's three events go out at once
-SLACK: Final = 0.0002  #: seconds in which the next events are expected to take the place of a timer
 LONGEST: Final = 0.025  #: seconds by which a notification is delayed at most: a person sees no delay below a tenth
 AT_ONCE: Final = (
     32  #: weight of readers notified before a checkpoint: each may write to its socket, which takes about 5 us
@@ -64,16 +59,10 @@ class Feed:
         self._ring: deque[Event] = deque(maxlen=RING)
         # of pruned jobs with events in the ring: the last event, kind and key, labels
         self._pruned: dict[str, tuple[int, tuple[str, str | None], Mapping[str, str] | None]] = {}
-        self._published = trio.Event()  # `run` is to go on
+        self._published = trio.Event()
         self._by_job: dict[str, dict[Cursor, None]] = {}
         self._broad: dict[Cursor, None] = {}
         self._readers = 0
-        self._cost = NotificationCost()
-        self._pending = False  # there are events of which readers are not notified
-        self._waits = False  # `run` waits for events
-        self._timer = trio.CancelScope()
-        self._not_before = -NEVER
-        self._now: Callable[[], float] = trio.current_time
 
     def __repr__(self) -> str:
         return f"<Feed at event {self.seq}, {self._readers} readers>"
@@ -124,17 +113,7 @@ class Feed:
         self._ring.extend(events)
         self.seq = events[-1].seq
         if self._readers:
-            self._pending = True
-            if self._waits:
-                self._call_run()
-
-    def _call_run(self) -> None:
-        """Let `run` notify the readers, now or when it may. Commonly the next events come soon after that time, and
-        call it without the timer, which costs as much as a notification."""
-        if self._now() >= self._not_before:
             self._published.set()
-        elif self._timer.deadline == NEVER:
-            self._timer.deadline = self._not_before + SLACK
 
     def close(self) -> None:
         """End the feed: readers read the remaining events, then end."""
@@ -149,66 +128,36 @@ class Feed:
         # on Trio's clock; each notification adds the time in which it is a `SHARE` (the generic cell rate algorithm,
         # ITU-T I.371)
         paid_until = 0.0
-        self._now = trio.lowlevel.current_clock().current_time
         while True:
-            await self._wait()
-            began = trio.current_time()
-            if self._cost.is_due(began):
-                readers = await self._run_once_measured(began)
-            else:
-                readers = await self.run_once()
-            now = trio.current_time()
-            share = SHARE_OF_BUSY if self._cost.is_busy else SHARE
-            delay = max(paid_until, began) + self._cost.overhead(readers) / share - BURST - now
-            delay = min(delay, LONGEST - SLACK)
-            paid_until = now + delay + BURST
-            self._not_before = now + delay
-
-    async def _wait(self) -> None:
-        """Wait for events, and until the readers may be notified of them."""
-        self._published = trio.Event()
-        with trio.CancelScope() as self._timer:
-            self._waits = True
-            if self._pending:
-                self._call_run()
             await self._published.wait()
-        self._waits = False
+            began = trio.current_time()
+            await self.run_once()
+            for _ in range(2):  # the readers run in the next turn of the loop, some of them after this task
+                await trio.lowlevel.checkpoint()
+            now = trio.current_time()
+            delay = max(paid_until, began) + (now - began) / SHARE - BURST - now
+            if delay > 0:
+                delay = min(delay, LONGEST)
+                await trio.sleep(delay)
+            paid_until = now + delay + BURST
 
-    async def _run_once_measured(self, began: float) -> int:
-        events = self.seq - self.notified_seq
-        readers = await self.run_once()
-        for _ in range(2):  # the readers run in the next turn of the loop, some of them after this task
-            await trio.lowlevel.checkpoint()
-        now = trio.current_time()
-        if readers and events:
-            seq, took = self.seq, now - began
-            if took:  # it is not in virtual time
-                for _ in range(2):  # a queue that is never idle commits events in one of them
-                    await trio.lowlevel.checkpoint()
-            self._cost.add(took, readers, events, now, more=self.seq > seq)
-        return readers
-
-    async def run_once(self) -> int:
+    async def run_once(self) -> None:
         """Notify all readers for which there are events since the last call.
-
-        Returns:
-            How many were notified; readers that share a cursor count each.
 
         Cancelled:
             Some readers were not notified.
         """
-        self._pending = False
+        if self._published.is_set():
+            self._published = trio.Event()
         heaviness = 1 + (self.seq - self.notified_seq) // EVENTS_AT_ONCE
-        notified = since_checkpoint = 0
+        since_checkpoint = 0
         for cursor in self.affected_readers():
             if since_checkpoint >= AT_ONCE:
                 since_checkpoint = 0
                 await trio.lowlevel.checkpoint()
             if cursor.attached:
-                notified += cursor.weight
                 since_checkpoint += cursor.weight * heaviness
                 cursor.on_available()
-        return notified
 
     def affected_readers(self) -> list[Cursor]:
         """Return the readers for which there are events since the last call, and move their cursors to these events.
