@@ -13,6 +13,7 @@ ROUNDS = 3
 KNOWN = 100_000
 
 SCAN = "a look at each job"
+NO_PAGES = ("a step of a count", "the end of an id")
 
 
 def measure(run: Run) -> Answer:
@@ -25,7 +26,12 @@ def measure(run: Run) -> Answer:
     tables = [
         table(f"A page of 100 of {known:,} jobs, {one.name}", rounds, why) for one, rounds, why in run.measure(asked)
     ]
-    longest = [row.extra["longest"] for one in tables for row in one.rows if row.kind == "ours" and row.values]
+    longest = [
+        row.extra["longest"]
+        for one in tables
+        for row in one.rows
+        if row.kind == "ours" and row.values and not row.name.startswith(NO_PAGES)
+    ]
     return Answer(
         "lists", "What does a page of jobs cost?", tables,
         (at_most("the longest step of a page, whatever its conditions and its place", max(longest, default=None), 2, " ms"),),

@@ -53,7 +53,7 @@ while left:
         now = time.time()
         for piece in data.split(b'"at":')[1:]:
             late.append(now - float(piece[: piece.index(b",")]))
-        if b"the server stops" in data or not data:
+        if b"the server is stopping" in data or not data:
             if data:
                 s.send(bytes((0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE9)))
             poll.unregister(s)

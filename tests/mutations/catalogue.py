@@ -1875,6 +1875,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "True",
     ),
     _M(
+        "finished jobs removed more slowly than they end",
+        "a busy queue keeps more and more finished jobs",
+        RETENTION,
+        "_runtime/pruner.py",
+        "        limit = min(max(self._excess(), BATCH), LARGEST)\n",
+        "        limit = BATCH\n",
+    ),
+    _M(
+        "one hundred jobs in each transaction",
+        "the events of finished jobs are deleted more slowly than they are written",
+        "tests/stores/test_pruning.py",
+        "_stores/sqlite/pruning.py",
+        "max(JOBS_PER_TRANSACTION, -(-len(seqs) // TRANSACTIONS))",
+        "JOBS_PER_TRANSACTION",
+    ),
+    _M(
         "instrument left behind",
         "each queue with an SDK leaves an instrument in the program, which each turn of its loop then calls",
         EXECUTORS,

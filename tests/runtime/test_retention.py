@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.rig import NO_RETRY, busy_queue, ended, make_rig, until_state
 from trio_jobs import JobNotFound, MemoryStore, Queue, Service, State
-from trio_jobs._runtime.pruner import BATCH
+from trio_jobs._runtime.pruner import BATCH, LARGEST
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.events import Completed, JobEvent
 from trio_jobs.testing import Blocker
@@ -57,6 +57,21 @@ async def test_a_queue_that_is_always_full_of_finished_jobs_removes_whole_batche
         assert store.sizes == [BATCH] * len(store.sizes)
         assert 10 <= len(queue.job_ids()) < 10 + BATCH + 100
         await trio.sleep(60)
+        assert len(queue.job_ids()) == 10
+
+
+async def test_jobs_that_end_faster_than_batches_are_removed_are_removed_in_larger_ones(
+    autojump_clock: MockClock,
+) -> None:
+    store = PruneSizes()  # a prune takes a second, in which three batches of jobs end
+    async with make_rig("trio", settings={"max_finished_jobs": 10}).open(store=store) as queue:
+        for ended in (BATCH + 10, 3 * BATCH, LARGEST + BATCH):
+            for _ in range(ended):
+                await queue.result((await queue.submit("work", "a")).job_id)
+            await trio.sleep(1.0)
+        await trio.sleep(120)
+        assert store.sizes[0] == BATCH
+        assert BATCH < max(store.sizes) <= LARGEST
         assert len(queue.job_ids()) == 10
 
 

@@ -26,6 +26,7 @@ log: Final = Log("trio_jobs.pruner")
 
 INTERVAL: Final = 60.0  #: seconds between two searches for old jobs
 BATCH: Final = 500  #: jobs removed at once: about a millisecond
+LARGEST: Final = 2000  #: jobs removed at once while jobs end faster than batches of 500 are removed
 SAME: Final = 60.0  #: seconds by which a wall clock that is not set may differ from another one, for hours
 CONFIRMED_AFTER: Final = 3600.0  #: seconds; a time service corrects a wrong clock within minutes
 
@@ -119,8 +120,12 @@ class Pruner:
 
     def _is_over(self) -> bool:
         """Whether there is a batch of jobs in one final state that are too many."""
+        return self._excess() >= BATCH
+
+    def _excess(self) -> int:
+        """The number of jobs that are too many, in the final state in which it is the largest; below 0: none are."""
         by_state = self._event_log.projection.by_state
-        return any(len(by_state[state]) >= most + BATCH for state, most in self._max_finished_jobs.items())
+        return max(len(by_state[state]) - most for state, most in self._max_finished_jobs.items())
 
     def _age(self, record: JobRecord, now: float, elapsed: float) -> float | None:
         """The seconds since the job ended; None if they are not known."""
@@ -147,8 +152,9 @@ class Pruner:
                 return False
         projection, committed, now = self._event_log.projection, self._event_log.committed_seq, self._time.now()
         elapsed = self._clock.elapsed()
+        limit = min(max(self._excess(), BATCH), LARGEST)
         ids = projection.prunable(
-            lambda record: self._age(record, now, elapsed), self._job_retention, self._max_finished_jobs, BATCH
+            lambda record: self._age(record, now, elapsed), self._job_retention, self._max_finished_jobs, limit
         )
         # an end that is not committed yet may be retracted
         spans = {

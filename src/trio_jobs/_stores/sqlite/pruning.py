@@ -19,7 +19,8 @@ from trio_jobs._stores.sqlite.journal import Journal
 __all__ = ["prune"]
 
 WINDOW: Final = 5000  #: `seq` numbers searched in one request: a millisecond or two
-JOBS_PER_TRANSACTION: Final = 100  #: 1 to 3 milliseconds; fewer jobs would be removed more slowly than they can end
+JOBS_PER_TRANSACTION: Final = 100  #: 1 to 3 milliseconds
+TRANSACTIONS: Final = 5  #: at most so many for the jobs: a group of commits, in which as many jobs end, precedes each
 KEYS_PER_TRANSACTION: Final = 100  #: in the worst case each is in a page of its own
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ async def prune(
                 seqs[job].append(seq)
         queue_events = seqs.pop("")
         tombstone_of = {key.job: key for key in keys}
-        parts = list(_split(list(seqs), JOBS_PER_TRANSACTION))
+        parts = list(_split(list(seqs), max(JOBS_PER_TRANSACTION, -(-len(seqs) // TRANSACTIONS))))
         for n, part in enumerate(parts, 1):
             events = [seq for job in part for seq in seqs[job]]
             oldest = max(jobs[job][1] for job in part) + 1

@@ -1,0 +1,44 @@
+"""The events of pruned jobs are deleted in few transactions, since each waits for its turn between two groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_jobs._stores.sqlite.journal import Journal
+from trio_jobs._stores.sqlite.pruning import JOBS_PER_TRANSACTION, TRANSACTIONS, prune
+
+
+class Deletions:
+    """Has two events of each job, and records how many each transaction deletes."""
+
+    oldest = 1
+
+    def __init__(self, jobs: int) -> None:
+        self.spans = {str(n): (2 * n + 1, 2 * n + 2) for n in range(jobs)}
+        self.sizes: list[int] = []
+        self.deleted: list[int] = []
+
+    def find_events(self, jobs: list[str], first: int, last: int) -> list[tuple[int, str]]:
+        return [(seq, job) for job, span in self.spans.items() for seq in span if job in jobs and first <= seq <= last]
+
+    def prune(self, events: list[int], oldest: int, tombstones: object, activity: object) -> None:
+        self.sizes.append(len(events))
+        self.deleted += events
+
+
+async def at_once(fn: Callable[[], Any]) -> Any:
+    return fn()
+
+
+@given(st.integers(1, 2500))
+def test_many_jobs_are_deleted_in_larger_transactions_and_not_in_more(jobs: int) -> None:
+    journal = Deletions(jobs)
+    trio.run(prune, at_once, cast("Journal", journal), journal.spans, (), ())
+    assert sorted(journal.deleted) == list(range(1, 2 * jobs + 1))
+    assert len(journal.sizes) == min(-(-jobs // JOBS_PER_TRANSACTION), TRANSACTIONS)
+    assert max(journal.sizes) <= 2 * max(JOBS_PER_TRANSACTION, -(-jobs // TRANSACTIONS))
