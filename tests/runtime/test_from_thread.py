@@ -14,6 +14,7 @@ import trio_jobs
 from support.recording_sdk import RecordingThreadSdk, work_service
 from trio_jobs import Queue, QueueClosed, State, UsageError
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._runtime.runtime import Runtime
 from trio_jobs.testing import Blocker
 
 
@@ -95,6 +96,13 @@ def arrival(part: object, name: str, monkeypatch: pytest.MonkeyPatch) -> trio.Ev
     return came
 
 
+async def release_once_closing(runtime: Runtime, hold: Blocker) -> None:
+    """Let the held call return when the queue accepts nothing any more: its end frees a slot."""
+    while not runtime.status.closing:
+        await trio.lowlevel.checkpoint()
+    hold.release()
+
+
 async def test_a_thread_that_waits_for_a_slot_or_a_result_gets_queue_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -121,7 +129,7 @@ async def test_a_thread_that_waits_for_a_slot_or_a_result_gets_queue_closed(
         for event in came:
             await event.wait()
         await wait_all_tasks_blocked()
-        hold.release()
+        nursery.start_soon(release_once_closing, runtime, hold)
     assert sorted(told) == ["result", "submit"]
 
 
