@@ -1,6 +1,6 @@
 """Applies events to jobs. The only code that writes a `JobRecord`; the table of transitions is looked up each time.
 
-To write a field of a Struct takes ten times as long as to read it. So the changes that every job undergoes write only
+To write a field of a Struct takes three times as long as to read it. So the changes that every job undergoes write only
 what is not as it should be.
 """
 

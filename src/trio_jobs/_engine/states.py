@@ -45,7 +45,7 @@ class State(StrEnum):
     """Final: a person or the handler cancelled the job."""
 
     # Enum hashes in Python code; states key the hottest dictionaries there are. Python 3.11 also finds a member through
-    # `EnumType.__getattr__`, which takes as long as a call: modules that run for every job name the members they need
+    # `EnumType.__getattr__`, as long as three calls take: modules that run for every job name the members they need
     __hash__ = str.__hash__
 
 

@@ -171,7 +171,7 @@ class ThreadExecutor:
             self._stop_loop_calls()
 
     def _stop_loop_calls(self) -> None:
-        """The thread has nothing to report, or only that a call has returned that nobody waits for."""
+        """Remove the instrument. The return of an abandoned call is still reported, through `run_sync_soon`."""
         if self._loop_calls is not None:
             self._loop_calls.stop()
             self._has_called = False

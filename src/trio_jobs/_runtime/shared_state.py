@@ -76,7 +76,7 @@ class JobWaiters:
     def __init__(self) -> None:
         self.by_job: dict[str, trio.Event] = {}
         self.idle: trio.Event | None = None
-        """None if nobody has waited until the queue is idle."""
+        """Set when the queue may be idle; None before the first caller waits for that."""
 
     async def wait(self, job_id: str) -> None:
         """Return when the job becomes final or in doubt, or the queue stops. The caller must check its condition."""
