@@ -4,8 +4,9 @@ Idle: one job every 6 ms. Half load: jobs arrive at random (Poisson) at half the
 this run, whether or not it keeps up. Time counts from the moment at which a job was due to be submitted, so that a
 queue that delays its own load generator gains nothing (no coordinated omission).
 
-If the generator shares a thread with the queue (Trio, asyncio), it spins between two arrivals with a checkpoint in each
-turn, since the timers of an event loop are too coarse. If the worker is a thread, it sleeps.
+For contestants in an event loop (Trio, asyncio) another process generates the load and writes to a pipe, since the
+timers of an event loop are too coarse, and a task that spins leaves the loop no idle turn, which the loop of a program
+has at half load. For contestants whose worker is a thread, the main thread sleeps between two arrivals.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import trio
 
-from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
+from benchmarks.peers.common import PAUSE, answer, rate, warm
+from benchmarks.peers.trio_arrivals import arriving
 
 CAPACITY = 100  # that of the queue's channel
 ROW = b"x" * 150
@@ -119,12 +120,11 @@ async def latency(count: int, per_second: float | None) -> dict[str, list[float]
                 due[number] = time.perf_counter()
                 await send.send(number)
         else:
-            began = time.perf_counter()
-            for number, at in enumerate(arrivals(count, per_second)):
-                due[number] = began + at
-                while time.perf_counter() < due[number]:
-                    await trio.lowlevel.checkpoint()
+            number = 0
+            async for at in arriving(count, per_second):
+                due[number] = at
                 await send.send(number)
+                number += 1
     return {"starts": [after - before for before, after in zip(due, started, strict=True)]}
 
 

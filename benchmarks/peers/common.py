@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -42,6 +43,36 @@ def arrivals(count: int, per_second: float) -> list[float]:
         at += chance.expovariate(per_second)
         times.append(at)
     return times
+
+
+#: Writes the time of each arrival to its output when it comes. It runs in a process of its own, since a generator that
+#: spins in an event loop leaves that loop no idle turn, and timers of an event loop are a millisecond apart. It never
+#: waits for the queue: a full pipe, 8,192 arrivals, is an error
+GENERATOR = """
+import json, os, struct, sys, time
+times = json.loads(sys.stdin.readline())
+os.set_blocking(1, False)
+began = time.perf_counter()
+for at in times:
+    while (left := began + at - time.perf_counter()) > 0:
+        time.sleep(left)
+    os.write(1, struct.pack("d", time.perf_counter()))
+"""
+ARRIVAL = struct.Struct("d")  # of what the generator writes
+
+
+@contextmanager
+def generator(count: int, per_second: float) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that generates arrivals."""
+    process = subprocess.Popen([sys.executable, "-c", GENERATOR], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    try:
+        process.stdin.write(json.dumps(arrivals(count, per_second)).encode() + b"\n")
+        process.stdin.flush()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @contextmanager

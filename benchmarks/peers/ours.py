@@ -15,7 +15,8 @@ from pathlib import Path
 import trio
 
 import trio_jobs
-from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm
+from benchmarks.peers.common import PAUSE, answer, rate, warm
+from benchmarks.peers.trio_arrivals import arriving
 from trio_jobs._engine import events as ev
 from trio_jobs._runtime.feed import Feed
 from trio_jobs._runtime.queue import runtime_of
@@ -151,11 +152,9 @@ async def latency(
                 due[number] = time.perf_counter()
                 numbers[(await queue.submit("stamp", number)).job_id] = number
         else:
-            began = time.perf_counter()
-            for number, at in enumerate(arrivals(count, per_second)):
-                due[number] = began + at
-                while time.perf_counter() < due[number]:
-                    await trio.lowlevel.checkpoint()
+            async for at in arriving(count, per_second):
+                number = len(numbers)
+                due[number] = at
                 numbers[(await queue.submit("stamp", number)).job_id] = number
         await all_told.wait()
         answers = {

@@ -15,7 +15,7 @@ from typing import Any
 
 from taskiq import InMemoryBroker
 
-from benchmarks.peers.common import PAUSE, answer, arrivals, rate, warm, worker_apart
+from benchmarks.peers.common import ARRIVAL, PAUSE, answer, generator, rate, warm, worker_apart
 
 logging.disable(logging.WARNING)
 
@@ -100,12 +100,13 @@ async def latency(count: int, per_second: float | None) -> dict[str, list[float]
             due[number] = time.perf_counter()
             await stamp.kiq(number)
     else:
-        began = time.perf_counter()
-        for number, at in enumerate(arrivals(count, per_second)):
-            due[number] = began + at
-            while time.perf_counter() < due[number]:
-                await asyncio.sleep(0)
-            await stamp.kiq(number)
+        with generator(count, per_second) as process:
+            reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader)
+            await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, process.stdout)
+            for number in range(count):
+                (due[number],) = ARRIVAL.unpack(await reader.readexactly(ARRIVAL.size))
+                await stamp.kiq(number)
     await broker.wait_all()
     return {"starts": [after - before for before, after in zip(due, started, strict=True)]}
 

@@ -21,6 +21,7 @@ EXECUTORS: Final = "tests/runtime/test_executors.py"
 EARLY_ADMISSION: Final = "tests/runtime/test_early_admission.py"
 WAITING_SUBMITS: Final = "tests/runtime/test_waiting_submits.py"
 FEED: Final = "tests/runtime/test_feed.py"
+IDLE_WAIT: Final = "tests/runtime/test_idle_wait.py"
 FROZEN: Final = "tests/cli/test_frozen_modules.py"
 EVENT_STREAM: Final = "tests/runtime/test_event_stream.py"
 CANCELLATIONS: Final = "tests/runtime/test_cancellations.py"
@@ -1776,6 +1777,46 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/feed.py",
         "            if delay > 0:\n",
         "            if delay > 1e9:\n",
+    ),
+    _M(
+        "delay of notifications while the queue is idle",
+        "a queue at half load notifies its readers 20 ms late, although it has the time",
+        IDLE_WAIT,
+        "_runtime/feed.py",
+        "                if await self._idle_wait.within(delay):",
+        "                if await trio.sleep(delay):  # type: ignore[func-returns-value]",
+    ),
+    _M(
+        "idle although a task is ready",
+        "readers are notified in each turn of a loop that has no time for it",
+        IDLE_WAIT,
+        "_runtime/idle_wait.py",
+        "if timeout > 0 and not",
+        "if not",
+    ),
+    _M(
+        "idle although a job waits",
+        "readers are notified while jobs wait for the consumer",
+        IDLE_WAIT,
+        "_runtime/consumer.py",
+        "return self._channel.used == 0 and ",
+        "return ",
+    ),
+    _M(
+        "idle although a job runs",
+        "readers are notified while a call returns, and delay the next one",
+        IDLE_WAIT,
+        "_runtime/consumer.py",
+        "and self._runner.is_idle() and",
+        "and",
+    ),
+    _M(
+        "idle although a commit is under way",
+        "readers are notified while the disk writes, and delay the thread that has the next commit",
+        IDLE_WAIT,
+        "_runtime/consumer.py",
+        " and self._event_log.is_committed()",
+        "",
     ),
     _M(
         "readers not part of their cost",

@@ -83,6 +83,10 @@ class AttemptRunner:
         self.scope = AttemptScope()
         """The scope of the attempts without a limit. The task that calls `run` must leave it."""
 
+    def is_idle(self) -> bool:
+        """Whether no attempt and no verification is running."""
+        return self._slot.current is None
+
     async def run(self, record: JobRecord) -> None:
         """Execute the next attempt of a pending job.
 

@@ -58,6 +58,10 @@ class Consumer:
         self.first_jobs: list[JobRecord] = []
         """In strict order: restored jobs that blocked the queue when it stopped."""
 
+    def is_idle(self) -> bool:
+        """Whether no job is in the channel or processed, and each event is committed."""
+        return self._channel.used == 0 and self._runner.is_idle() and self._event_log.is_committed()
+
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         self._caller.consumer = trio.lowlevel.current_task()

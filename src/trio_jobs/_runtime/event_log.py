@@ -106,6 +106,10 @@ class EventLog:
         """The number of the last committed event."""
         return self._committed_seq if self.durable else self.projection.seq
 
+    def is_committed(self) -> bool:
+        """Whether each event is committed."""
+        return not self._uncommitted
+
     async def open(self, listener: LogListener) -> None:
         """Open the store and apply the events that it holds.
 

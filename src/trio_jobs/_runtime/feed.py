@@ -4,7 +4,9 @@ A reader has a cursor into a shared ring, not a buffer: publishing costs the sam
 a slow reader delays no other. Publishing only appends and sets a flag. One task notifies the readers: at once, unless
 that takes more than `SHARE` of the time of the event loop. So a notification that was dear delays the next one, by
 `LONGEST` at most, and a burst of events wakes many readers once. What notifying has cost is measured, until all readers
-have run, since a reader may write to a socket or compute for a millisecond. In virtual time it costs nothing.
+have run, since a reader may write to a socket or compute for a millisecond. In virtual time it costs nothing. The delay
+ends when the queue and the loop have nothing to do (`idle_wait`): then a notification delays no job. A queue at half of
+its load has such a moment after most jobs, and a queue at its full load has none.
 
 A reader with a filter of jobs is found by an index, and is notified only of the events of those jobs. Its cursor is
 then moved to that event, since no event in between matches the filter. So each event costs one look-up, however many
@@ -25,6 +27,7 @@ from trio_jobs._engine.events import Event, JobEvent
 from trio_jobs._engine.jobs import JobRecord
 from trio_jobs._errors import Lagged
 from trio_jobs._ports import Store
+from trio_jobs._runtime.idle_wait import IdleWait
 
 __all__ = ["PAGE", "Feed"]
 
@@ -42,13 +45,21 @@ EVENTS_AT_ONCE: Final = 32  #: events that make a reader twice as heavy: it hand
 
 
 class Feed:
-    """The ring and its readers. Conforms to `EventSource`."""
+    """The ring and its readers. Conforms to `EventSource`.
+
+    Args:
+        store: Has the events that the ring no longer retains.
+        identity_of: Returns the kind and the key of a job.
+        labels_of: Returns the labels of a job.
+        is_idle: Whether the queue has nothing to do.
+    """
 
     def __init__(
         self,
         store: Store,
         identity_of: Callable[[str], tuple[str, str | None] | None] = lambda job: None,
         labels_of: Callable[[str], Mapping[str, str] | None] = lambda job: None,
+        is_idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self.store = store
         self.seq = 0
@@ -60,6 +71,7 @@ class Feed:
         # of pruned jobs with events in the ring: the last event, kind and key, labels
         self._pruned: dict[str, tuple[int, tuple[str, str | None], Mapping[str, str] | None]] = {}
         self._published = trio.Event()
+        self._idle_wait = IdleWait(is_idle)
         self._by_job: dict[str, dict[Cursor, None]] = {}
         self._broad: dict[Cursor, None] = {}
         self._readers = 0
@@ -138,7 +150,9 @@ class Feed:
             delay = max(paid_until, began) + (now - began) / SHARE - BURST - now
             if delay > 0:
                 delay = min(delay, LONGEST)
-                await trio.sleep(delay)
+                if await self._idle_wait.within(delay):
+                    paid_until = trio.current_time()  # so the next notifications go out at once
+                    continue
             paid_until = now + delay + BURST
 
     async def run_once(self) -> None:
