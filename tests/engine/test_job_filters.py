@@ -103,7 +103,7 @@ class TableAgainstList(RuleBasedStateMachine):
         record.error = None if error is None else ErrorInfo(error)
         record.may_have_acted = acted
         record.doubt = None if inside is None else Doubt(Outcome.ERROR, True, inside, False)
-        if record.place < self.table.tail_place:
+        if record.submitted_seq < self.table.tail_seq:
             self.table.update(record, before)
 
     @rule(data=st.data(), count=st.integers(1, 20), where=st.sampled_from(("first", "last", "any")))
@@ -184,8 +184,8 @@ class TableAgainstList(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, values in (
-        (job_block, {"SHIFT": 3, "SIZE": 8, "STRIDE": 3}),
-        (job_table, {"SHIFT": 3, "SIZE": 8, "SPARSE": 4, "SELDOM": 1, "LOOK": 1}),
+        (job_block, {"SIZE": 8, "STRIDE": 3}),
+        (job_table, {"SIZE": 8, "SPARSE": 4, "SELDOM": 1, "LOOK": 1}),
     ):
         for name, value in values.items():
             monkeypatch.setattr(module, name, value)

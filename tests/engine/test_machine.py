@@ -687,7 +687,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 decide.reschedule(record, self.now, self.seq, **when)
             return
         self.take(decide.reschedule(record, self.now, self.seq, **when))
-        assert record.delay == (due_in if in_seconds else None)
+        assert (record.due_wait and record.due_wait.seconds) == (due_in if in_seconds else None)
         model.go(S.SCHEDULED, self.now + due_in)
 
     @rule(job=JOBS)
@@ -802,7 +802,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
                 "done": {name for name, result in record.steps.items() if result is not None},
                 "unsaved": record.unsaved and record.unsaved.result, "not_done": record.not_done,
                 "payloads": [*(bytes(payload) for _, payload in record.earlier), bytes(record.payload)],
-                "claimed": record.claimed_until and (record.claimed_by, record.claimed_until),
+                "claimed": record.claim and (record.claim.by, record.claim.until),
                 "broken_off": record.doubt and (record.doubt.interrupted or record.doubt.outcome in BROKEN_OFF),
             } == {
                 "state": model.state, "run": model.run, "retries": model.retries, "snoozes": model.snoozes,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
 import pytest
 from engine_bench import PAYLOAD, Bench, error
 
+from support.moments import without_moments
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import EndedBy, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
@@ -25,9 +25,7 @@ def started(seq: int, job: str) -> ev.Started:
 
 
 def replayed(records: Iterable[JobRecord]) -> list[JobRecord]:
-    """The jobs without the moments of the process in which their events happened."""
-    moments = dict.fromkeys(("due_elapsed", "deadline_elapsed", "changed_elapsed", "started_elapsed", "ended_elapsed"))
-    return [msgspec.structs.replace(record, **moments) for record in records]
+    return [*map(without_moments, records)]
 
 
 class Committed:

@@ -9,7 +9,7 @@ import pytest
 from engine_bench import NOT_DONE, PAYLOAD, PLAIN, Bench, ended, error, in_state, snapshot
 
 from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
-from trio_jobs._engine.jobs import Done, Outcome, State, Unknown, view
+from trio_jobs._engine.jobs import Claim, Done, Outcome, State, Unknown, Wait, view
 from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._errors import InvalidState, JobMayHaveActed
 from trio_jobs._operator_errors import JobClaimed
@@ -130,7 +130,8 @@ def test_a_correction_keeps_the_deadline_unless_it_has_passed_or_a_new_one_is_gi
         bench.now = 1000.0 + later
         bench.correct(**kwargs)
         assert bench.job.deadline_at == expected
-        assert bench.job.deadline_after == more.get("deadline_after")
+        wait = bench.job.deadline_wait
+        assert (None if wait is None else wait.seconds) == more.get("deadline_after")
 
 
 def test_the_newest_10_replaced_payloads_are_kept() -> None:
@@ -153,7 +154,7 @@ def test_a_failed_job_whose_work_is_found_done_is_completed() -> None:
     job = bench.job
     assert (job.state, job.reason, job.may_have_acted, job.run) == (State.COMPLETED, "verified", False, 1)
     assert bytes(job.result or b"") == b"7"
-    assert (job.claimed_by, job.claimed_until) == (None, None), "nothing is left to be worked on"
+    assert job.claim is None, "nothing is left to be worked on"
 
 
 def test_a_cancelled_job_whose_work_is_found_done_stays_cancelled_and_cannot_be_corrected() -> None:
@@ -195,9 +196,9 @@ def test_verify_is_not_asked_again_while_the_call_is_inside() -> None:
 def test_a_waiting_job_is_rescheduled(state: State) -> None:
     bench = in_state(state)
     assert bench.reschedule(due_at=3000.0) == ["Rescheduled"]
-    assert (bench.job.state, bench.job.due_at, bench.job.delay) == (State.SCHEDULED, 3000.0, None)
+    assert (bench.job.state, bench.job.due_at, bench.job.due_wait) == (State.SCHEDULED, 3000.0, None)
     assert bench.reschedule(delay=5.0) == ["Rescheduled"]
-    assert (bench.job.due_at, bench.job.delay) == (bench.now + 5.0, 5.0)
+    assert (bench.job.due_at, bench.job.due_wait) == (bench.now + 5.0, Wait(5.0, None))
 
 
 @pytest.mark.parametrize("state", WAITING)
@@ -229,7 +230,7 @@ def test_a_claim_changes_nothing_but_who_works_on_the_job(state: State) -> None:
             bench.claim()
         return
     assert bench.claim() == ["Claimed"]
-    assert (bench.job.claimed_by, bench.job.claimed_until) == ("ana", bench.now + 900.0)
+    assert bench.job.claim == Claim("ana", bench.now + 900.0)
     assert bench.release() == ["Claimed"]
     changed = {name for name, value in snapshot(bench.job).items() if value != was[name]}
     assert changed == {"last_seq", "actions"}

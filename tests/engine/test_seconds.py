@@ -11,7 +11,7 @@ from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.event_writer import is_expired
 from trio_jobs._engine.fold import begin
-from trio_jobs._engine.jobs import JobRecord, State
+from trio_jobs._engine.jobs import JobRecord, State, Wait
 from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.retry import Rules
 
@@ -35,12 +35,13 @@ def test_a_submit_keeps_its_seconds_and_the_dates_at_which_they_end() -> None:
     assert isinstance(event, ev.Scheduled)
     assert (event.due_at, event.delay, event.deadline_at, event.deadline_after) == (1060, 60, 1090, 90)
     record = begin(event)
-    assert (record.due_at, record.delay, record.deadline_at, record.deadline_after) == (1060, 60, 1090, 90)
+    assert (record.due_at, record.deadline_at) == (1060, 1090)
+    assert (record.due_wait, record.deadline_wait) == (Wait(60, None), Wait(90, None))
 
 
 def test_a_submit_with_dates_has_no_seconds() -> None:
     record = begin(submit(due_at=1060.0, deadline_at=1090.0))
-    assert (record.due_at, record.delay, record.deadline_at, record.deadline_after) == (1060, None, 1090, None)
+    assert (record.due_at, record.due_wait, record.deadline_at, record.deadline_wait) == (1060, None, 1090, None)
 
 
 def test_a_job_whose_delay_is_over_is_pending() -> None:
@@ -53,8 +54,7 @@ def test_events_of_earlier_versions_have_dates_alone() -> None:
         b'"due_at":1060.0,"deadline_at":1090.0}'
     )
     record = applied(decode(old), elapsed=7.0)
-    assert (record.delay, record.deadline_after) == (None, None)
-    assert (record.due_elapsed, record.deadline_elapsed) == (None, None)
+    assert (record.due_wait, record.deadline_wait) == (None, None)
 
 
 @pytest.mark.parametrize("kind", [ev.RetryScheduled, ev.Snoozed])
@@ -62,16 +62,16 @@ def test_the_seconds_of_a_retry_and_of_a_snooze_follow_from_their_event(kind: An
     start = ev.Started(seq=2, at=1001.0, job="job", attempt=1)
     wait = kind(seq=3, at=1002.0, job="job", attempt=1, due_at=1302.0)
     record = applied(submit(), start, wait, elapsed=50.0)
-    assert (record.delay, record.due_elapsed) == (300, 350)
+    assert record.due_wait == Wait(300, 350)
     due = ev.Due(seq=4, at=1302.0, job="job")
     started = ev.Started(seq=5, at=1303.0, job="job", attempt=2)
     record = applied(submit(), start, wait, due, started, elapsed=50.0)
-    assert (record.due_at, record.delay, record.due_elapsed) == (None, None, None)
+    assert (record.due_at, record.due_wait) == (None, None)
 
 
 def test_events_of_an_earlier_process_have_no_moment_of_this_one() -> None:
     record = applied(submit(delay=60.0, deadline_after=90.0), elapsed=None)
-    assert (record.due_elapsed, record.deadline_elapsed, record.changed_elapsed) == (None, None, None)
+    assert (record.due_wait, record.deadline_wait, record.changed_elapsed) == (Wait(60.0, None), Wait(90.0, None), None)
 
 
 @pytest.mark.parametrize(("now", "elapsed", "expired"), [(0.0, 97.0, True), (5000.0, 96.9, False)])
@@ -112,5 +112,4 @@ def test_a_new_run_keeps_a_deadline_whose_seconds_have_not_passed(
     for replayed in (applied(first, cancelled, again, elapsed=7.0), applied(first, cancelled, again, elapsed=None)):
         assert replayed.state is State.PENDING
         assert (replayed.deadline_at is not None) is kept
-        assert (replayed.deadline_after is not None) is kept
-        assert kept or replayed.deadline_elapsed is None
+        assert (replayed.deadline_wait is not None) is kept

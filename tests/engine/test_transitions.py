@@ -133,7 +133,7 @@ def test_an_event_moves_a_job_as_in_the_grid_or_is_illegal_and_changes_nothing(
         assert record.last_seq == bench.seq
         if event in REMARKS:
             changed = {name for name, value in snapshot(record).items() if value != was[name]}
-            assert changed <= {"last_seq", "actions", "claimed_by", "claimed_until"}
+            assert changed <= {"last_seq", "actions", "claim"}
         else:
             assert (record.moved_seq, record.changed_at) == (bench.seq, 5.0)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import trio_jobs
+from support.moments import without_moments
 from support.rig import open_queue
 from support.stores import SlowStore
 from trio_jobs import Outcome, Service, State
@@ -92,11 +93,6 @@ NEXT: dict[State | None, list[tuple[type[ev.JobEvent], dict[str, Any]]]] = {
 }
 
 
-#: The moments of the process in which the events happened, which no event has
-NO_MOMENTS = dict.fromkeys(("due_elapsed", "deadline_elapsed", "changed_elapsed", "started_elapsed", "ended_elapsed"))
-NO_PLACE = {"place": 0}  # in the table of jobs, which a fold does not know
-
-
 def next_event(record: JobRecord | None, job: str, seq: int, choice: int) -> ev.JobEvent | None:
     """One of the events that may follow; None if none may."""
     options = NEXT[None if record is None else record.state]
@@ -140,5 +136,5 @@ def test_the_committed_view_of_a_job_is_what_a_fold_of_its_committed_events_give
                 expected[committed.job] = begin(committed)
         for record in log.projection.jobs.values():
             seen = log.committed_view(record)
-            compared = None if seen is None else msgspec.structs.replace(seen, **NO_MOMENTS, **NO_PLACE)
+            compared = None if seen is None else without_moments(seen)
             assert compared == expected.get(record.id)

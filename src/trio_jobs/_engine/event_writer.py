@@ -85,8 +85,9 @@ def is_expired(record: JobRecord, now: float, elapsed: float | None = None) -> b
         now: UTC, seconds since the epoch: for a deadline that is a date.
         elapsed: On the clock of elapsed seconds: for a deadline that was given in seconds. None: its date decides.
     """
-    if record.deadline_elapsed is not None and elapsed is not None:
-        return record.deadline_elapsed <= elapsed
+    wait = record.deadline_wait
+    if wait is not None and wait.end is not None and elapsed is not None:
+        return wait.end <= elapsed
     return record.deadline_at is not None and record.deadline_at <= now
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.jobs import NO_STEPS, AttemptRecord, Doubt, JobRecord, Outcome, State, Unsaved
+from trio_jobs._engine.jobs import NO_STEPS, AttemptRecord, Claim, Doubt, JobRecord, Outcome, State, Unsaved, Wait
 from trio_jobs._engine.operator_actions import MAX_ACTIONS, ActionName, ActionRecord
 from trio_jobs._engine.operator_events import REMARKS
 from trio_jobs._engine.transitions import TRANSITIONS, target
@@ -65,11 +65,9 @@ def begin(event: ev.Submitted, elapsed: float | None = None) -> JobRecord:
         changed_elapsed=elapsed,
     )
     if event.deadline_at is not None:
-        record.deadline_at, record.deadline_after = event.deadline_at, event.deadline_after
-        record.deadline_elapsed = _end_of(event.deadline_after, elapsed)
+        record.deadline_at, record.deadline_wait = event.deadline_at, _wait_of(event.deadline_after, elapsed)
     if isinstance(event, ev.Scheduled):
-        record.due_at, record.delay = event.due_at, event.delay
-        record.due_elapsed = _end_of(event.delay, elapsed)
+        record.due_at, record.due_wait = event.due_at, _wait_of(event.delay, elapsed)
     return record
 
 
@@ -110,16 +108,16 @@ def fold(record: JobRecord, event: ev.JobEvent, elapsed: float | None = None) ->
     return after
 
 
-def _end_of(wait: float | None, elapsed: float | None) -> float | None:
-    """When a wait that begins now ends, on the clock of elapsed seconds; None for one that ends at a date."""
-    return None if wait is None or elapsed is None else elapsed + wait
+def _wait_of(seconds: float | None, elapsed: float | None) -> Wait | None:
+    """The wait that begins now; None for one that ends at a date."""
+    return None if seconds is None else Wait(seconds, None if elapsed is None else elapsed + seconds)
 
 
 def _started(record: JobRecord, event: ev.Started, elapsed: float | None) -> None:
     record.attempts = (*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered))
     record.started_elapsed = elapsed
     if record.due_at is not None:
-        record.due_at = record.delay = record.due_elapsed = None
+        record.due_at = record.due_wait = None
     if record.reason:
         record.reason = ""
     if record.error is not None:
@@ -133,13 +131,12 @@ def _started(record: JobRecord, event: ev.Started, elapsed: float | None) -> Non
 def _due(record: JobRecord, event: ev.Due, elapsed: float | None) -> None:
     # otherwise due_at stays, since it orders the jobs that wait for a slot
     if event.early:
-        record.due_at, record.delay, record.due_elapsed = event.at, None, None
+        record.due_at, record.due_wait = event.at, None
         _keep_action(record, event, "run_now")
 
 
 def _rescheduled(record: JobRecord, event: ev.Rescheduled, elapsed: float | None) -> None:
-    record.due_at, record.delay = event.due_at, event.delay
-    record.due_elapsed = _end_of(event.delay, elapsed)
+    record.due_at, record.due_wait = event.due_at, _wait_of(event.delay, elapsed)
     record.reason = "rescheduled"
     _keep_action(record, event, "reschedule")
 
@@ -196,8 +193,8 @@ def _ended(record: JobRecord, event: ev.Ended, elapsed: float | None) -> None:
         record.not_done = True
     if record.doubt is not None:
         record.doubt = None
-    if record.due_elapsed is not None:
-        record.due_elapsed = None
+    if record.due_wait is not None:
+        record.due_wait = None
     record.reason = event.reason
     if record.error is not error:
         record.error = error
@@ -227,8 +224,8 @@ def _returned(record: JobRecord, event: ev.Returned, elapsed: float | None) -> N
 
 def _completed(record: JobRecord, event: ev.Completed, elapsed: float | None) -> None:
     _ended(record, event, elapsed)
-    if record.claimed_by is not None:
-        record.claimed_by = record.claimed_until = None
+    if record.claim is not None:
+        record.claim = None
     result, problem = event.result, event.problem
     if record.unsaved is not None:
         if result is UNSET and problem is None:  # the handler has returned it before
@@ -256,8 +253,7 @@ def _snoozed(record: JobRecord, event: ev.Snoozed, elapsed: float | None) -> Non
 
 def _wait(record: JobRecord, event: ev.RetryScheduled | ev.Snoozed, elapsed: float | None) -> None:
     record.due_at = event.due_at
-    record.delay = max(event.due_at - event.at, 0.0)
-    record.due_elapsed = _end_of(record.delay, elapsed)
+    record.due_wait = _wait_of(max(event.due_at - event.at, 0.0), elapsed)
 
 
 def _in_doubt(record: JobRecord, event: ev.InDoubt, elapsed: float | None) -> None:
@@ -272,7 +268,7 @@ def _in_doubt(record: JobRecord, event: ev.InDoubt, elapsed: float | None) -> No
 
 def _final(record: JobRecord, event: ev.Ended, elapsed: float | None) -> None:
     _ended(record, event, elapsed)
-    record.due_at = record.delay = None
+    record.due_at = None
     record.unsaved = None
 
 
@@ -291,7 +287,7 @@ def _new_run(record: JobRecord, event: ev.RunRestarted | ev.Corrected) -> None:
     if record.deadline_at is not None:
         expired = record.deadline_at <= event.at if event.expired is None else event.expired
         if expired:  # otherwise the new run would expire before it starts
-            record.deadline_at = record.deadline_after = record.deadline_elapsed = None
+            record.deadline_at = record.deadline_wait = None
     record.reason = ""
     record.error = None
 
@@ -304,8 +300,7 @@ def _corrected(record: JobRecord, event: ev.Corrected, elapsed: float | None) ->
     record.steps = NO_STEPS
     record.repeats = False
     if event.deadline_at is not None:
-        record.deadline_at, record.deadline_after = event.deadline_at, event.deadline_after
-        record.deadline_elapsed = _end_of(event.deadline_after, elapsed)
+        record.deadline_at, record.deadline_wait = event.deadline_at, _wait_of(event.deadline_after, elapsed)
     _keep_action(record, event, "correct")
 
 
@@ -320,7 +315,7 @@ def _verified(record: JobRecord, event: ev.Verified, elapsed: float | None) -> N
 
 
 def _claimed(record: JobRecord, event: ev.Claimed, elapsed: float | None) -> None:
-    record.claimed_by, record.claimed_until = (None, None) if event.until is None else (event.by, event.until)
+    record.claim = None if event.until is None else Claim(event.by, event.until)
     _keep_action(record, event, "release" if event.until is None else "claim")
 
 

@@ -12,10 +12,9 @@ from typing import Final
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.jobs import JobRecord, State
 
-__all__ = ["BITS", "SHIFT", "SIZE", "SUFFIX", "Block", "value_of"]
+__all__ = ["BITS", "SIZE", "SUFFIX", "Block", "value_of"]
 
-SHIFT: Final = 10
-SIZE: Final = 1 << SHIFT  #: jobs of a block
+SIZE: Final = 1024  #: jobs of a block
 STRIDE: Final = 32  #: keys between two stored bitmaps of a block
 SUFFIX: Final = 8  #: characters of an id that are shown
 
@@ -34,7 +33,7 @@ class Block:
 
     Args:
         number: The number of the block.
-        records: At most `SIZE` jobs, at least one. Their places become those in this block.
+        records: At most `SIZE` jobs, at least one, in the order of their submits.
     """
 
     __slots__ = ("acted", "bitmaps", "dates", "ends", "key_bitmaps", "key_offsets", "keys", "kinds", "live", "number",
@@ -54,7 +53,6 @@ class Block:
         states, kinds = self.states, self.kinds
         for offset, record in enumerate(records):
             bit = BITS[offset]
-            record.place = number << SHIFT | offset
             states[record.state] |= bit
             kinds[record.kind] = kinds.get(record.kind, 0) | bit
             if record.by is not None:

@@ -11,9 +11,9 @@ prefix are a range, and the ends of its ids as one text, which is searched for t
 The newest jobs, at most 1,024, are the tail. They have no bitmaps and are looked at one by one, so submits, and changes
 of jobs that are final soon, cost next to nothing. A full tail becomes a block.
 
-A job that is removed leaves a hole, and only its bit of `live` is cleared. Two neighbours that have become sparse are
-merged, so the number of blocks follows the number of jobs. A job takes about 70 bytes here, 20 more with a key, and 200
-more for each value of a label that few jobs have.
+A job that is removed from a block leaves a hole, and only its bit of `live` is cleared. Two neighbours that have become
+sparse are merged, so the number of blocks follows the number of jobs. A job takes about 30 bytes here, 20 more with a
+key, and 200 more for each value of a label that few jobs have.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final
 
-from trio_jobs._engine.job_block import BITS, SHIFT, SIZE, Block, value_of
+from trio_jobs._engine.job_block import BITS, SIZE, Block, value_of
 from trio_jobs._engine.job_filter import EVERY_JOB, Group, JobFilter, Order
 from trio_jobs._engine.jobs import Doubt, ErrorInfo, JobRecord, State
 
@@ -33,6 +34,8 @@ __all__ = ["JobTable", "facts"]
 SPARSE: Final = SIZE // 2  #: two neighbours with at most so many jobs together are merged
 SELDOM: Final = 32  #: after so many removals from a block that is considered
 LOOK: Final = 500  #: what a step of a scan may cost, in microseconds or so
+
+_submitted_seq = attrgetter("submitted_seq")
 
 Facts = tuple[State, ErrorInfo | None, Doubt | None, bool]
 
@@ -50,16 +53,20 @@ class JobTable:
         """By number, in order."""
         self._order: list[Block] | None = []
         """The blocks in order; None if it must be made again."""
-        self._tail: list[JobRecord | None] = []
-        self.tail_place = 0
-        """The place of the first job of the tail. Jobs at lower places are in blocks: `update` must follow a change."""
+        self._firsts: list[int] = []
+        """The number of the first submit of each block in `_order`."""
+        self._sealed = 0
+        """How many tails have become blocks."""
+        self._tail: list[JobRecord] = []
+        self.tail_seq = 0
+        """The number of the first submit of the tail. Earlier jobs are in blocks: `update` must follow a change."""
 
     def __repr__(self) -> str:
         return f"<JobTable {len(self)} jobs in {len(self._blocks)} blocks>"
 
     def __len__(self) -> int:
         in_blocks = sum(block.live.bit_count() for block in self._blocks.values())
-        return in_blocks + len(self._tail) - self._tail.count(None)
+        return in_blocks + len(self._tail)
 
     def __iter__(self) -> Iterator[JobRecord]:
         return (record for _, record in self.scan(EVERY_JOB) if record is not None)
@@ -72,23 +79,20 @@ class JobTable:
         if len(tail) == SIZE:
             self._seal()
             tail = self._tail
-        record.place = self.tail_place + len(tail)
+            self.tail_seq = record.submitted_seq
         tail.append(record)
 
     def _seal(self) -> None:
         """Make a block of the tail, and begin a new tail."""
-        records = [record for record in self._tail if record is not None]
-        number = self.tail_place >> SHIFT
+        self._blocks[self._sealed] = Block(self._sealed, self._tail)
+        self._sealed += 1
         self._tail = []
-        self.tail_place += SIZE
-        if records:
-            block = self._blocks[number] = Block(number, records)
-            self._order = None
-            self._shrink(block)
+        self._order = None
 
     def update(self, record: JobRecord, before: Facts) -> None:
         """The facts of a job that is in a block may have changed. before: `facts` before the change."""
-        block, bit = self._blocks[record.place >> SHIFT], BITS[record.place & SIZE - 1]
+        block, offset = self._place(record)
+        bit = BITS[offset]
         state, error, doubt, may_have_acted = before
         if record.state is not state:
             block.states[state] ^= bit
@@ -103,15 +107,20 @@ class JobTable:
 
     def remove(self, record: JobRecord) -> None:
         """Remove a job."""
-        offset = record.place & SIZE - 1
-        if record.place >= self.tail_place:
-            self._tail[offset] = None
+        if record.submitted_seq >= self.tail_seq:
+            del self._tail[bisect_left(self._tail, record.submitted_seq, key=_submitted_seq)]
             return
-        block = self._blocks[record.place >> SHIFT]
+        block, offset = self._place(record)
         block.records[offset] = None
         block.live ^= BITS[offset]
         if not block.live.bit_count() % SELDOM:
             self._shrink(block)
+
+    def _place(self, record: JobRecord) -> tuple[Block, int]:
+        """The block of a job that is in a block, and its offset there."""
+        blocks = self._in_order()
+        block = blocks[bisect_right(self._firsts, record.submitted_seq) - 1]
+        return block, bisect_left(block.numbers, record.submitted_seq)
 
     def _shrink(self, block: Block) -> None:
         """Remove a block that has become empty; merge one that has become sparse with a neighbour."""
@@ -147,12 +156,12 @@ class JobTable:
         """
         if order == "newest":
             for record in reversed(self._tail):
-                if record is not None and (place is None or record.submitted_seq < place) and wanted.matches(record):
+                if (place is None or record.submitted_seq < place) and wanted.matches(record):
                     yield record.submitted_seq, record
         yield from self._scan_blocks(wanted, place, order)
         if order == "oldest":
             for record in self._tail:
-                if record is not None and (place is None or record.submitted_seq > place) and wanted.matches(record):
+                if (place is None or record.submitted_seq > place) and wanted.matches(record):
                     yield record.submitted_seq, record
 
     def _scan_blocks(
@@ -201,7 +210,7 @@ class JobTable:
         cost = found = 0
         blocks = [*self._in_order()]  # these and the tail of now: it may become a block between two steps
         for record in self._tail:
-            if record is not None and wanted.matches(record):
+            if wanted.matches(record):
                 found += 1
                 if group is not None and (own := value_of(record, group, label)) is not None:
                     into[own] += 1
@@ -219,15 +228,14 @@ class JobTable:
     def with_id_end(self, end: str) -> list[JobRecord]:
         """The jobs whose id ends with this text, of at least 6 characters, in the order of their submits."""
         found = [record for block in self._in_order() for record in block.with_id_end(end)]
-        return found + [record for record in self._tail if record is not None and record.id.endswith(end)]
+        return found + [record for record in self._tail if record.id.endswith(end)]
 
     def kinds(self) -> set[str]:
         """The kinds of all jobs."""
-        return {kind for block in self._in_order() for kind in block.kinds}.union(
-            record.kind for record in self._tail if record is not None
-        )
+        return {kind for block in self._in_order() for kind in block.kinds}.union(record.kind for record in self._tail)
 
     def _in_order(self) -> list[Block]:
         if self._order is None:
             self._order = [*self._blocks.values()]
+            self._firsts = [block.numbers[0] for block in self._order]
         return self._order

@@ -17,6 +17,7 @@ from typing import Any, Final, final
 import attrs
 import msgspec
 
+from trio_jobs._engine.job_parts import Claim, Doubt, Unsaved, Wait
 from trio_jobs._engine.json_values import json_fields, moment
 from trio_jobs._engine.operator_actions import NO_ACTIONS, ActionRecord, OperatorAction, view_action
 from trio_jobs._engine.receipt import Receipt
@@ -41,6 +42,7 @@ __all__ = [
     "Attempt",
     "AttemptRecord",
     "CancelAnswer",
+    "Claim",
     "Done",
     "Doubt",
     "EndedBy",
@@ -56,6 +58,7 @@ __all__ = [
     "Unknown",
     "Unsaved",
     "Verdict",
+    "Wait",
     "escape",
     "open_step",
     "to_datetime",
@@ -83,30 +86,6 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-class Doubt(msgspec.Struct, frozen=True, gc=False):
-    """Why a job is in doubt."""
-
-    outcome: Outcome
-    """The outcome of its attempt."""
-    retryable: bool
-    """The retry policy would retry the error."""
-    inside: bool
-    """The call into the SDK has not returned yet."""
-    asked: bool
-    """`verify` was called and returned `Unknown`."""
-    interrupted: bool = False
-    """The attempt has not failed: after `NotDone` the job is pending again, and no retry is used."""
-    verifying: bool = False
-    """`verify` was called and has not answered. If the process has died since, it died during that call."""
-
-
-class Unsaved(msgspec.Struct, frozen=True, gc=False):
-    """What a handler has returned, as long as its work is not saved."""
-
-    result: msgspec.Raw | None
-    problem: str | None
-
-
 class AttemptRecord(msgspec.Struct, gc=False):
     """See `Attempt`."""
 
@@ -126,7 +105,10 @@ NO_STEPS: Final[Mapping[str, msgspec.Raw | None]] = MappingProxyType({})
 
 
 class JobRecord(msgspec.Struct, gc=False):
-    """See `Job`. Times are seconds since the epoch, UTC. Written by `_engine.fold` alone."""
+    """See `Job`. Times are seconds since the epoch, UTC. Written by `_engine.fold` alone.
+
+    A field takes 8 bytes in each job that is kept. So what few jobs have together is one field: a struct, or None.
+    """
 
     id: str
     kind: str
@@ -163,30 +145,24 @@ class JobRecord(msgspec.Struct, gc=False):
     error: ErrorInfo | None = None
     # the event that led to the state: the job's position among the jobs in that state
     state_seq: int = 0
-    # seconds: of the wait that ends at `due_at`, and from the submit to `deadline_at`; None for a date
-    delay: float | None = None
-    deadline_after: float | None = None
-    # on the clock of elapsed seconds: the ends of these waits, and when the last event, the start and the end of the
-    # last attempt were recorded. None if that was not in this process
-    due_elapsed: float | None = None
-    deadline_elapsed: float | None = None
+    # the wait that ends at `due_at`, and that from the submit to `deadline_at`; None for a date
+    due_wait: Wait | None = None
+    deadline_wait: Wait | None = None
+    # on the clock of elapsed seconds: when the last event, the start and the end of the last attempt were recorded;
+    # None if that was not in this process
     changed_elapsed: float | None = None
     started_elapsed: float | None = None
     ended_elapsed: float | None = None
     labels: Mapping[str, str] | None = None
     # what operators did: the newest `MAX_ACTIONS`
     actions: tuple[ActionRecord, ...] = NO_ACTIONS
-    # where `JobTable` has the job; written by it alone
-    place: int = 0
     # the last event that is no remark (`events.REMARKS`): a wait that was begun before it is over
     moved_seq: int = 0
     # verify has answered NotDone since the last attempt
     not_done: bool = False
     # the payloads that corrections have replaced, each with the last run that had it, the oldest first
     earlier: tuple[tuple[int, msgspec.Raw], ...] = ()
-    # who works on the job, and until when
-    claimed_by: str | None = None
-    claimed_until: float | None = None
+    claim: Claim | None = None
 
     @property
     def has_acted(self) -> bool:
@@ -351,8 +327,8 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         deadline_at=to_datetime(record.deadline_at),
         by=record.by,
         labels={} if record.labels is None else {**record.labels},
-        claimed_by=record.claimed_by,
-        claimed_until=to_datetime(record.claimed_until),
+        claimed_by=None if record.claim is None else record.claim.by,
+        claimed_until=None if record.claim is None else moment(record.claim.until),
         run=record.run,
         retries_used=record.retries_used,
         snoozes=record.snoozes,

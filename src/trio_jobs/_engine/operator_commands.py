@@ -16,7 +16,8 @@ import msgspec
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.event_writer import Events, EventWriter, VerifyAnswer, is_expired
-from trio_jobs._engine.jobs import Done, JobRecord, NotDone, State, to_datetime
+from trio_jobs._engine.jobs import Done, JobRecord, NotDone, State
+from trio_jobs._engine.json_values import moment
 from trio_jobs._engine.operator_events import VerifyWord
 from trio_jobs._engine.retry import Rules
 from trio_jobs._errors import InvalidState, JobMayHaveActed
@@ -227,12 +228,11 @@ def release(
 
 def is_claimed(record: JobRecord, now: float) -> bool:
     """Whether somebody has claimed the job, and the claim has not ended."""
-    return record.claimed_until is not None and record.claimed_until > now
+    return record.claim is not None and record.claim.until > now
 
 
 def _refuse_if_claimed(record: JobRecord, by: str | None, now: float, *, take_over: bool) -> None:
-    if take_over or not is_claimed(record, now) or record.claimed_by == by:
+    claim = record.claim
+    if take_over or claim is None or claim.until <= now or claim.by == by:
         return
-    until = to_datetime(record.claimed_until)
-    assert until is not None
-    raise JobClaimed(record.id, record.state, record.claimed_by or "somebody", until)
+    raise JobClaimed(record.id, record.state, claim.by or "somebody", moment(claim.until))

@@ -95,7 +95,7 @@ class Projection:
                 self._add(event, elapsed)
             else:
                 before, number, actions = record.state, record.state_seq, record.actions
-                known = facts(record) if record.place < self.by_submit.tail_place else None
+                known = facts(record) if record.submitted_seq < self.by_submit.tail_seq else None
                 after = fold(record, event, elapsed)
                 if before is not after:
                     by_state = self.by_state

@@ -54,7 +54,7 @@ def resume_restored_jobs(runtime: Runtime) -> None:
     was_inside = any(record.doubt is not None and record.doubt.inside for record in projection.by_state[State.IN_DOUBT])
     alone = projection.count(State.SAVING) == 1 and not projection.count(State.PROCESSING) and not was_inside
     for record in sorted(runtime.event_log.projection.jobs.values(), key=_restore_order):
-        if record.deadline_after is not None or record.delay is not None:
+        if record.deadline_wait is not None or record.due_wait is not None:
             handler = runtime.handlers.get(record.kind)  # also of a final job, which a person may retry
             restore_waits(record, Rules() if handler is None else handler.rules, runtime.clock)
         if record.state not in FINAL:

@@ -94,8 +94,9 @@ class Scheduler:
 
     def schedule(self, record: JobRecord) -> None:
         """Requeue a scheduled or retrying job when it is due."""
-        if record.due_elapsed is not None:
-            self._due_by_seconds.add(record.due_elapsed, record)
+        wait = record.due_wait
+        if wait is not None and wait.end is not None:
+            self._due_by_seconds.add(wait.end, record)
         else:
             assert record.due_at is not None
             self._due_by_date.add(record.due_at, record)
@@ -113,8 +114,8 @@ class Scheduler:
         """
         if record.state is State.IN_DOUBT:
             was_due = -NEVER
-        elif record.due_elapsed is not None:
-            was_due = record.due_elapsed
+        elif record.due_wait is not None and record.due_wait.end is not None:
+            was_due = record.due_wait.end
         else:
             was_due = self._elapsed_at(record.due_at if record.due_at is not None else record.submitted_at)
         heappush(self._waiting, (was_due, record.submitted_seq, record.moved_seq, record))
@@ -128,8 +129,9 @@ class Scheduler:
 
     def watch_deadline(self, record: JobRecord) -> None:
         """End the job at its deadline if it is waiting then."""
-        if record.deadline_elapsed is not None:
-            self._deadlines_by_seconds.add(record.deadline_elapsed, record)
+        wait = record.deadline_wait
+        if wait is not None and wait.end is not None:
+            self._deadlines_by_seconds.add(wait.end, record)
         else:
             assert record.deadline_at is not None
             self._deadlines_by_date.add(record.deadline_at, record)

@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from trio_jobs._engine.jobs import JobRecord, State
+from trio_jobs._engine.jobs import JobRecord, State, Wait
 from trio_jobs._engine.retry import Rules
 from trio_jobs._ports import Clock
 
@@ -25,16 +25,16 @@ _CHOSEN: Final = frozenset({"retry_after", "snooze"})
 
 def seconds_to_due(record: JobRecord, clock: Clock) -> float:
     """The seconds until a scheduled or retrying job is due, below 0 when it was due."""
-    if record.due_elapsed is not None:
-        return record.due_elapsed - clock.elapsed()
+    if record.due_wait is not None and record.due_wait.end is not None:
+        return record.due_wait.end - clock.elapsed()
     assert record.due_at is not None
     return record.due_at - clock.now()
 
 
 def seconds_to_deadline(record: JobRecord, clock: Clock) -> float:
     """The seconds until the job expires, below 0 when its deadline has passed."""
-    if record.deadline_elapsed is not None:
-        return record.deadline_elapsed - clock.elapsed()
+    if record.deadline_wait is not None and record.deadline_wait.end is not None:
+        return record.deadline_wait.end - clock.elapsed()
     assert record.deadline_at is not None
     return record.deadline_at - clock.now()
 
@@ -56,10 +56,12 @@ def restore_waits(record: JobRecord, rules: Rules, clock: Clock) -> None:
     at most all of its seconds, and at most the longest wait of the retry policy.
     """
     now, elapsed = clock.now(), clock.elapsed()
-    if record.delay is not None and record.due_at is not None:
-        longest = record.delay
+    due, deadline = record.due_wait, record.deadline_wait
+    if due is not None and record.due_at is not None:
+        longest = due.seconds
         if record.state is State.RETRYING and record.reason not in _CHOSEN:
             longest = min(longest, rules.retry.max_wait)
-        record.due_elapsed = elapsed + min(max(record.due_at - now, 0.0), longest)
-    if record.deadline_after is not None and record.deadline_at is not None:
-        record.deadline_elapsed = elapsed + min(max(record.deadline_at - now, 0.0), record.deadline_after)
+        record.due_wait = Wait(due.seconds, elapsed + min(max(record.due_at - now, 0.0), longest))
+    if deadline is not None and record.deadline_at is not None:
+        left = min(max(record.deadline_at - now, 0.0), deadline.seconds)
+        record.deadline_wait = Wait(deadline.seconds, elapsed + left)
