@@ -14,7 +14,6 @@ import trio
 import trio_jobs
 from benchmarks.peers.common import answer
 from benchmarks.peers.ours import submit
-from trio_jobs._cli.serve import modules_not_collected
 
 IDLE = 3.0
 
@@ -61,7 +60,11 @@ async def read_all(events: trio_jobs.EventStream) -> None:
 
 
 def load(jobs: int, finished: int, keep: int = 1_000_000, readers: int = 0, served: bool = False) -> float:
-    with modules_not_collected() if served else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if served:  # the modules of the server are in no other row
+            from trio_jobs._cli.serve import modules_not_collected
+
+            stack.enter_context(modules_not_collected())
         return trio.run(loaded, jobs, finished, keep, readers)
 
 

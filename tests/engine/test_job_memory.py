@@ -1,7 +1,8 @@
-"""How much memory a job takes that is kept."""
+"""How much memory a job takes that is kept, and what of it the garbage collector visits."""
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler, encode_result
-from trio_jobs._engine.jobs import Outcome
+from trio_jobs._engine.job_block import SIZE
+from trio_jobs._engine.job_index import CHUNK
+from trio_jobs._engine.jobs import JobRecord, Outcome
 from trio_jobs._engine.projection import Projection
 from trio_jobs._service import Service, parts_of
 
@@ -44,20 +47,35 @@ def test_a_payload_and_a_result_take_the_memory_of_their_json(what: str, length:
 
 
 def test_a_finished_job_takes_less_than_880_bytes_in_the_projection() -> None:
-    handler, projection = service_handler(), Projection()
+    projection = Projection()
+    payload = service_handler().encode
+    assert bytes_each(lambda number: finish(projection, number, payload("x"))) < 880
 
-    def finish(number: int) -> None:
-        seq = projection.seq + 1
-        job, at = f"{seq:036x}", float(number)
-        payload = handler.encode("x")
-        for event in (
-            ev.Submitted(seq=seq, at=at, job=job, kind="work", payload=payload),
-            ev.Started(seq=seq + 1, at=at + 0.1, job=job, attempt=1),
-            ev.Completed(seq=seq + 2, at=at + 0.2, job=job, attempt=1, outcome=Outcome.COMPLETED),
-        ):
-            projection.apply(event, event.at)
 
-    assert bytes_each(finish) < 880
+def test_a_full_collection_visits_the_newest_finished_jobs_alone() -> None:
+    projection, payload = Projection(), service_handler().encode("x")
+    for number in range(4 * (SIZE + CHUNK)):
+        finish(projection, number, payload)
+    gc.collect()
+    visited = sum(type(one) is JobRecord for tracked in gc.get_objects() for one in gc.get_referents(tracked))
+    assert visited <= SIZE + CHUNK
+    projection.forget([job for job, _ in zip(projection.jobs, range(10), strict=False)], 1e9)
+    for number in range(2):
+        finish(projection, number, payload)
+    gc.collect()
+    visited = sum(type(one) is JobRecord for tracked in gc.get_objects() for one in gc.get_referents(tracked))
+    assert visited <= 2 * (SIZE + CHUNK), "and those beside a job that was removed"
+
+
+def finish(projection: Projection, number: int, payload: msgspec.Raw) -> None:
+    seq, at = projection.seq + 1, float(number)
+    job = f"{seq:036x}"
+    for event in (
+        ev.Submitted(seq=seq, at=at, job=job, kind="work", payload=payload),
+        ev.Started(seq=seq + 1, at=at + 0.1, job=job, attempt=1),
+        ev.Completed(seq=seq + 2, at=at + 0.2, job=job, attempt=1, outcome=Outcome.COMPLETED),
+    ):
+        projection.apply(event, event.at)
 
 
 def service_handler() -> Handler:

@@ -41,7 +41,8 @@ class Block:
 
     def __init__(self, number: int, records: Sequence[JobRecord]) -> None:
         self.number = number
-        self.records: list[JobRecord | None] = [*records]
+        self.records: list[JobRecord | None] | tuple[JobRecord, ...] = tuple(records)
+        """A tuple until one is removed: the collector does not visit a tuple of what it does not track."""
         self.numbers = array("q", [record.submitted_seq for record in records])
         """The numbers of the submits, also of jobs that were removed since."""
         self.live = (1 << len(records)) - 1
@@ -84,6 +85,13 @@ class Block:
         for offset in self.key_offsets[start:stop]:
             bits |= BITS[offset]
         return bits
+
+    def remove(self, offset: int) -> None:
+        """Remove a job."""
+        if isinstance(self.records, tuple):
+            self.records = [*self.records]
+        self.records[offset] = None
+        self.live ^= BITS[offset]
 
     def set(self, field: str, value: str, bit: int) -> None:
         values = self.bitmaps.setdefault(field, {})

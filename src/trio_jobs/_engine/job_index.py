@@ -4,7 +4,8 @@ An index is appended to at its end only, since a job enters a state by its newes
 are two kinds, with the same methods. Every job passes through open states, and their indexes are dicts, which take the
 least time. Final jobs stay, and theirs consist of chunks, short enough for a removal to be cheap, found by bisection:
 16 bytes for each job, where a dict takes about 100. The numbers are kept beside the records, since those of a record
-change.
+change. Full chunks are tuples until a job is removed from them: the collector visits each item of a list in every full
+collection, and none of a tuple of what it does not track.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class FinalJobs:
         self._newest_numbers = array("q")  # no list, of which the collector would visit each number
         self._newest: list[JobRecord] = []
         self._numbers = [self._newest_numbers]
-        self._records = [self._newest]
+        self._records: list[list[JobRecord] | tuple[JobRecord, ...]] = [self._newest]
         self._bounds = [sys.maxsize]
         """An upper bound of the numbers of each chunk, below those of the next chunk."""
         self._count = 0
@@ -95,6 +96,7 @@ class FinalJobs:
     def _begin_chunk(self) -> None:
         self._bounds[-1] = self._newest_numbers[-1]
         self._bounds.append(sys.maxsize)
+        self._records[-1] = tuple(self._newest)
         self._newest_numbers, self._newest = array("q"), []
         self._numbers.append(self._newest_numbers)
         self._records.append(self._newest)
@@ -107,8 +109,11 @@ class FinalJobs:
             numbers = self._numbers[chunk]
             at = bisect_left(numbers, number)
             assert numbers[at] == number
+        records = self._records[chunk]
+        if isinstance(records, tuple):
+            records = self._records[chunk] = [*records]
         del numbers[at]
-        del self._records[chunk][at]
+        del records[at]
         self._count -= 1
         if not numbers and numbers is not self._newest_numbers:
             del self._bounds[chunk], self._numbers[chunk], self._records[chunk]

@@ -111,8 +111,7 @@ class JobTable:
             del self._tail[bisect_left(self._tail, record.submitted_seq, key=_submitted_seq)]
             return
         block, offset = self._place(record)
-        block.records[offset] = None
-        block.live ^= BITS[offset]
+        block.remove(offset)
         if not block.live.bit_count() % SELDOM:
             self._shrink(block)
 
