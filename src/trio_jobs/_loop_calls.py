@@ -3,19 +3,28 @@
 A call through `run_sync_soon` comes one turn of the loop late, since Trio has a task that makes such calls, and that
 task must be resumed first. In each turn the disk or the SDK does nothing if a single job is under way. So the calls are
 made by an instrument, at the start of the turn in which the loop was woken; the tasks that they wake run in that turn.
-`run_sync_soon` still wakes the loop, and makes the calls where no instrument does: before `start` and after `stop`.
+
+`run_sync_soon` also wakes the loop, but where the processor was asleep, the task that then empties a socket and a queue
+takes 23 us; a task that empties an eventfd takes 8. Where the system has none, before `start` and after `stop`,
+`run_sync_soon` wakes the loop and makes the calls.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 __all__ = ["LoopCalls"]
+
+#: Whether the system has eventfds
+HAS_EVENTFD: Final = sys.platform == "linux" and hasattr(os, "eventfd")
 
 
 class LoopCalls(trio.abc.Instrument):
@@ -28,13 +37,19 @@ class LoopCalls(trio.abc.Instrument):
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         self._token = token
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._is_started = False
+        self._lock = threading.Lock()  #: held while `_eventfd` is written to or closed
+        self._eventfd: int | None = None  #: what `post` wakes the loop with, from the first call to the end of `_wait`
 
     def start(self) -> None:
         """Make calls at the start of a turn from now on, in this run of Trio, until `stop`."""
         trio.lowlevel.add_instrument(self)
+        self._is_started = True
 
     def stop(self) -> None:
         """Make calls through `run_sync_soon` alone. Stopping twice is harmless."""
+        self._is_started = False
+        self._wake()  # the task, which then ends
         with contextlib.suppress(KeyError):
             trio.lowlevel.remove_instrument(self)
 
@@ -45,7 +60,16 @@ class LoopCalls(trio.abc.Instrument):
             trio.RunFinishedError: The run has ended; `fn` is not called.
         """
         self._calls.append((fn, args))
-        self._token.run_sync_soon(self._make_calls, idempotent=True)
+        if not self._wake():
+            self._token.run_sync_soon(self._make_soon, idempotent=True)
+
+    def _wake(self) -> bool:
+        """Wake the loop with the eventfd. False: there is none."""
+        with self._lock:
+            if sys.platform == "linux" and self._eventfd is not None:
+                os.eventfd_write(self._eventfd, 1)
+                return True
+        return False
 
     def after_io_wait(self, timeout: float) -> None:
         """Called by Trio once in each turn, before it resumes tasks."""
@@ -60,6 +84,43 @@ class LoopCalls(trio.abc.Instrument):
         for _ in range(len(calls)):
             fn, args = calls.popleft()
             fn(*args)
+
+    def _make_soon(self) -> None:
+        """Called through `run_sync_soon`. It opens the eventfd, rather than `start`: some threads never post."""
+        if HAS_EVENTFD and self._is_started and self._eventfd is None:
+            self._open_eventfd()
+        self._make_calls()
+
+    def _open_eventfd(self) -> None:
+        assert sys.platform == "linux"
+        try:
+            eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError:  # the process has no more file descriptors: go on without it
+            return
+        try:
+            trio.lowlevel.spawn_system_task(self._wait, eventfd)
+        except RuntimeError:  # the run is about to end
+            os.close(eventfd)
+        else:
+            self._eventfd = eventfd
+
+    async def _wait(self, eventfd: int) -> None:
+        """Wait for the eventfd, so that it wakes the loop, until `stop` or the end of the run."""
+        assert sys.platform == "linux"
+        try:
+            while self._is_started:
+                await trio.lowlevel.wait_readable(eventfd)
+                try:
+                    os.eventfd_read(eventfd)
+                except BlockingIOError:  # not written to
+                    continue
+                self._make_calls()  # those posted after the instrument was called and before the eventfd was read
+        finally:
+            with self._lock:
+                self._eventfd = None
+                os.close(eventfd)
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._make_calls)  # those that were posted before the eventfd was closed
 
 
 def _raise(error: BaseException) -> None:

@@ -1949,6 +1949,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "fn, args = calls.pop()",
     ),
     _M(
+        "call whose wake-up is consumed",
+        "a report of the thread of a journal or an SDK is not made until something else wakes the loop",
+        "tests/runtime/test_loop_calls.py",
+        "_loop_calls.py",
+        "self._make_calls()  # those posted after the instrument was called and before the eventfd was read",
+        "pass",
+    ),
+    _M(
         "call from a thread that raises",
         "an error in a report of the thread of a journal stops all commits in silence",
         "tests/runtime/test_loop_calls.py",

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from trio_jobs import _loop_calls
 from trio_jobs._loop_calls import LoopCalls
+
+
+@pytest.fixture(params=["eventfd", "run_sync_soon"], autouse=True)
+def woken_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With what the loop is woken."""
+    if request.param == "run_sync_soon":
+        monkeypatch.setattr(_loop_calls, "HAS_EVENTFD", False)
+    elif not _loop_calls.HAS_EVENTFD:
+        pytest.skip("this system has no eventfd")
+    return str(request.param)
 
 
 @asynccontextmanager
@@ -17,9 +30,35 @@ async def started() -> AsyncIterator[LoopCalls]:
     calls = LoopCalls(trio.lowlevel.current_trio_token())
     calls.start()
     try:
+        await first_call(calls)
         yield calls
     finally:
         calls.stop()
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def first_call(calls: LoopCalls) -> None:
+    """Have a first call made, which opens the eventfd."""
+    made = trio.Event()
+    await trio.to_thread.run_sync(calls.post, made.set)
+    with trio.fail_after(5):
+        await made.wait()
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+def eventfds(monkeypatch: pytest.MonkeyPatch, woken_by: str) -> list[int]:
+    """The eventfds that are opened."""
+    found: list[int] = []
+    if woken_by == "eventfd":
+        open_one = os.eventfd
+
+        def eventfd(*args: Any) -> int:
+            found.append(open_one(*args))
+            return found[-1]
+
+        monkeypatch.setattr(os, "eventfd", eventfd)
+    return found
 
 
 class Turns(trio.abc.Instrument):
@@ -66,10 +105,104 @@ async def test_calls_are_made_once_and_in_order() -> None:
 async def test_a_call_that_posts_another_is_followed_by_it() -> None:
     made: list[str] = []
     async with started() as calls:
+        done = trio.Event()
+        # in this thread: another one would wake the loop again when it is done
         calls.post(lambda: calls.post(made.append, "second"))
+        calls.post(lambda: calls.post(done.set))
         calls.post(made.append, "first")
-        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1) as limit:
+            await done.wait()
+        assert trio.current_time() < limit.deadline  # that wakes the loop too
     assert made == ["first", "second"]
+
+
+async def test_calls_that_were_posted_before_the_stop_are_made() -> None:
+    made: list[str] = []
+    async with started() as calls:
+        calls.post(made.append, "before")
+        calls.stop()
+        calls.post(made.append, "after")
+    assert made == ["before", "after"]
+
+
+async def test_calls_go_on_after_another_start() -> None:
+    async with started() as calls:
+        for waits in (False, True):
+            calls.stop()
+            if waits:
+                await trio.testing.wait_all_tasks_blocked()
+            calls.start()
+            await first_call(calls)
+            await first_call(calls)
+
+
+async def test_the_eventfd_is_opened_by_the_first_call_and_closed_by_the_stop(
+    eventfds: list[int], woken_by: str
+) -> None:
+    calls = LoopCalls(trio.lowlevel.current_trio_token())
+    calls.start()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not eventfds
+    await first_call(calls)
+    await first_call(calls)
+    assert len(eventfds) == (woken_by == "eventfd")
+    calls.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    for eventfd in eventfds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(eventfd)
+
+
+def test_the_eventfd_is_closed_by_the_end_of_the_run_and_calls_are_refused(eventfds: list[int]) -> None:
+    made: list[str] = []
+
+    async def main() -> LoopCalls:
+        calls = LoopCalls(trio.lowlevel.current_trio_token())
+        calls.start()
+        await first_call(calls)
+        calls.post(made.append, "last")
+        return calls
+
+    calls = trio.run(main)
+    assert made == ["last"]
+    for eventfd in eventfds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(eventfd)
+    with pytest.raises(trio.RunFinishedError):
+        calls.post(print)
+
+
+def test_a_call_that_is_posted_while_the_run_ends_is_made(eventfds: list[int]) -> None:
+    made: list[str] = []
+
+    async def late(calls: LoopCalls) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:  # when Trio closes generators, after the system tasks have ended
+            calls.post(made.append, "late")
+
+    async def main() -> AsyncIterator[None]:
+        calls = LoopCalls(trio.lowlevel.current_trio_token())
+        calls.start()
+        generator = late(calls)
+        await anext(generator)
+        return generator
+
+    assert trio.run(main) is not None
+    assert made == ["late"]
+    for eventfd in eventfds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(eventfd)
+
+
+async def test_calls_are_made_where_no_more_files_can_be_opened(monkeypatch: pytest.MonkeyPatch, woken_by: str) -> None:
+    def eventfd(*args: Any) -> int:
+        raise OSError(24, "Too many open files")
+
+    if woken_by == "eventfd":
+        monkeypatch.setattr(os, "eventfd", eventfd)
+    async with started() as calls:
+        await first_call(calls)
 
 
 @pytest.mark.parametrize("when", ["before the start", "after the stop"])
