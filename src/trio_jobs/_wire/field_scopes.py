@@ -7,6 +7,7 @@ something are sent to tokens of scope operate and control. A field that a token 
 
 from __future__ import annotations
 
+import functools
 import operator
 import typing
 from collections.abc import Iterator, Mapping
@@ -98,12 +99,17 @@ FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
 }
 
 
+@functools.cache
+def _declared(type_: type[Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(type_)  # evaluates the annotations anew in each call, which takes long
+
+
 def hidden(type_: type[Struct], scope: Scope) -> dict[str, Any]:
     """The fields that a token of this scope is not sent, each with the value that it is sent instead."""
     least = FIELD_SCOPES[type_]
     return {
         field.name: _default(field)
-        for field in msgspec.structs.fields(type_)
+        for field in _declared(type_)
         if not includes(scope, least.get(field.name, SCOPES[1]))
     }
 
@@ -126,7 +132,7 @@ def structs_in(type_: Any) -> Iterator[type[Struct]]:
 def _nested(type_: type[Struct], scope: Scope) -> tuple[str, ...]:
     """The fields in which something further in may be hidden."""
     names = []
-    for field in msgspec.structs.fields(type_):
+    for field in _declared(type_):
         inner = [found for found in structs_in(field.type) if found in FIELD_SCOPES]
         if any(hidden(found, scope) or _nested(found, scope) for found in inner):
             names.append(field.name)
