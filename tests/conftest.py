@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -37,6 +38,9 @@ settings.load_profile(os.environ.get("TRIO_JOBS_HYPOTHESIS", "fixed"))
 # that; the tests of the watchdog add handlers of their own
 logging.getLogger("trio_jobs.watchdog").propagate = False
 logging.getLogger("trio_jobs.watchdog").addHandler(logging.NullHandler())
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell lets what it runs in the background ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 #: seconds for a test in Trio, which then shows where its tasks wait; `timeout` of pyproject.toml is longer
