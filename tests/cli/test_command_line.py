@@ -128,7 +128,7 @@ def test_errors_are_one_line_with_a_code(shell: Shell, arguments: list[str], cod
 def test_a_wrong_token_and_no_server_have_their_codes(shell: Shell) -> None:
     assert shell.run("status", TRIO_JOBS_TOKEN="x" * 30).returncode == 2
     command = [*shell.command("status"), "--url", "ws://127.0.0.1:1/ws", "--connect-timeout", "0.2"]
-    done = run(command, env=shell.environment)
+    done = run(command, env=shell.environment, forked=True)
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
 
@@ -157,7 +157,7 @@ def test_the_token_is_in_a_file_for_its_owner_alone(shell: Shell) -> None:
 @pytest.mark.parametrize("name", ["shop", "shop:", "shop:nothing", "nowhere:service", "shop:trio"])
 def test_a_service_that_cannot_be_found_is_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
-    done = run(Shell.command("serve", name), cwd=tmp_path)
+    done = run(Shell.command("serve", name), cwd=tmp_path, forked=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
 
@@ -167,7 +167,7 @@ def test_a_service_that_cannot_be_found_is_one_line(tmp_path: Path, name: str) -
 )
 def test_serving_strangers_has_to_be_said_aloud(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
-    done = run(Shell.command("serve", "shop:service", "--port", "0", *options), cwd=tmp_path)
+    done = run(Shell.command("serve", "shop:service", "--port", "0", *options), cwd=tmp_path, forked=True)
     assert done.returncode == 2
     assert "0.0.0.0" in done.stderr
 
@@ -248,7 +248,7 @@ def test_the_third_leaves_at_once_though_the_loop_is_blocked(tmp_path: Path) -> 
 
 def serve_in_vain(shell: Shell, folder: Path, journal: str) -> subprocess.CompletedProcess[str]:
     command = shell.command("serve", "shop:service", "--port", "0", "--journal", journal)
-    return run(command, cwd=folder, env=shell.environment)
+    return run(command, cwd=folder, env=shell.environment, forked=True)
 
 
 def test_a_journal_that_cannot_be_served_is_named_in_one_line(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_s
     assert Path(made["path"]).stat().st_size == made["size"]
     assert shell.run("journal", "backup", "monday").returncode != 0, "it overwrites nothing"
     assert shell.run("journal", "backup", "../tuesday").returncode == 2
-    used = run(shell.command("journal", "check", "jobs.db"), cwd=tmp_path)
+    used = run(shell.command("journal", "check", "jobs.db"), cwd=tmp_path, forked=True)
     assert used.returncode == 4
     assert f"in use by process {shell.server.pid}" in used.stdout
     assert shell.stop(signal.SIGTERM)[0] == 0
@@ -290,7 +290,7 @@ def test_a_journal_in_use_is_backed_up_by_name_and_damage_is_gone_on_with_when_s
 
 def test_accepting_loss_without_a_journal_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
-    done = run(Shell.command("serve", "shop:service", "--allow-data-loss"), cwd=tmp_path)
+    done = run(Shell.command("serve", "shop:service", "--allow-data-loss"), cwd=tmp_path, forked=True)
     assert (done.returncode, "--journal" in done.stderr) == (2, True)
 
 
@@ -373,7 +373,7 @@ def test_a_token_file_that_will_not_do_is_refused_in_a_line(
     (tmp_path / "shop.py").write_text(SERVICE)
     (tmp_path / "kept").write_text(text)
     (tmp_path / "kept").chmod(mode)
-    done = run(Shell.command("serve", "shop:service", "--port", "0", *options), cwd=tmp_path)
+    done = run(Shell.command("serve", "shop:service", "--port", "0", *options), cwd=tmp_path, forked=True)
     assert done.returncode == 2
     assert (told in done.stderr, "Traceback" in done.stderr) == (True, False)
     assert (tmp_path / "kept").read_text() == text

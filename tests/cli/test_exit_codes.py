@@ -242,7 +242,7 @@ MODULES = {
 def test_a_module_that_cannot_be_imported_is_code_2_with_its_traceback(name: str, tmp_path: Path) -> None:
     source, told = MODULES[name]
     (tmp_path / "broken.py").write_text(source)
-    done = run(Shell.command("serve", "broken:service", "--port", "0", "--no-token"), cwd=tmp_path)
+    done = run(Shell.command("serve", "broken:service", "--port", "0", "--no-token"), cwd=tmp_path, forked=True)
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert lines[-1].startswith("trio-jobs: module 'broken' cannot be imported: ")
@@ -257,7 +257,7 @@ def test_an_sdk_that_cannot_be_opened_is_a_reason_to_try_again(tmp_path: Path) -
         "def sdk(): raise OSError('no licence')\n"
         "service = trio_jobs.Service(sdk=sdk, open_retry=trio_jobs.Retry(0))\n"
     )
-    done = run(Shell.command("serve", "shop:service", "--port", "0", "--no-token"), cwd=tmp_path)
+    done = run(Shell.command("serve", "shop:service", "--port", "0", "--no-token"), cwd=tmp_path, forked=True)
     assert done.returncode == 5
     assert "no licence" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -267,7 +267,7 @@ def test_a_port_in_use_is_a_reason_to_try_again(shell: Shell) -> None:
     port = shell.url.rpartition(":")[2].partition("/")[0]
     other = "import trio_jobs\nservice = trio_jobs.Service()\n"  # has no SDK, whose seat it would wait for first
     (shell.folder / "other.py").write_text(other, encoding="utf-8")
-    done = run(shell.command("serve", "other:service", "--port", port, "--no-token"), cwd=shell.folder)
+    done = run(shell.command("serve", "other:service", "--port", port, "--no-token"), cwd=shell.folder, forked=True)
     assert done.returncode == 5
     assert "SdkInUse" not in done.stderr
     assert "Traceback" not in done.stderr

@@ -29,7 +29,7 @@ class Terminal:
         self._fd = ours
         self.seen = ""
         environment = shell.environment | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-        self.process = Process(command, cwd=shell.folder, env=environment, terminal=theirs)
+        self.process = Process(command, cwd=shell.folder, env=environment, terminal=theirs, forked=True)
         os.close(theirs)
 
     def shows(self, *texts: str) -> None:

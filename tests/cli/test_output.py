@@ -351,7 +351,7 @@ def serve_unread(folder: Path) -> tuple[Process, Callable[..., Any]]:
     environment = {name: value for name, value in os.environ.items() if name != "TRIO_JOBS_TOKEN"}
     environment |= {"XDG_RUNTIME_DIR": str(folder / "run")}
     arguments = Shell.command("serve", "shop:service", "--port", "0", "--verbose")[1:]
-    server = Process([sys.executable, "-c", FULL_PIPE, *arguments], cwd=folder, env=environment)
+    server = Process([sys.executable, "-c", FULL_PIPE, *arguments], cwd=folder, env=environment, forked=True)
     # only the name of the file with the token says which port it is; there may be a temporary file beside it
     [file] = wait_until(
         lambda: [file for file in folder.rglob("token-*") if file.suffix == ""], "the file with the token"
@@ -359,7 +359,9 @@ def serve_unread(folder: Path) -> tuple[Process, Callable[..., Any]]:
     url = f"ws://127.0.0.1:{file.name.removeprefix('token-')}/ws"
 
     def command(*words: str) -> Any:
-        return run([*Shell.command(*words), "--url", url, "--token-file", str(file)], cwd=folder, env=environment)
+        return run(
+            [*Shell.command(*words), "--url", url, "--token-file", str(file)], cwd=folder, env=environment, forked=True
+        )
 
     return server, command
 

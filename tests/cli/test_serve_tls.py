@@ -50,7 +50,7 @@ def test_a_wrong_option_is_one_line_and_the_sdk_is_not_opened(tmp_path: Path, op
     shutil.copy(cert, tmp_path / "cert.pem")
     shutil.copy(key, tmp_path / "key.pem")
     shutil.copy(make_certificate(tmp_path / "second")[1], tmp_path / "other.pem")
-    done = run(Shell.command("serve", "labels:service", "--port", "0", *options), cwd=tmp_path)
+    done = run(Shell.command("serve", "labels:service", "--port", "0", *options), cwd=tmp_path, forked=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1

@@ -122,7 +122,7 @@ def test_a_stop_in_each_phase_closes_the_sdk_once_and_leaves_the_job_in_the_stat
     (tmp_path / "phase").write_text(phase)
     journal(tmp_path)
     command = [sys.executable, "-m", "trio_jobs._cli", "serve", "shop:service", "--journal", "jobs.db"]
-    with Process([*command, "--port", "0", "--no-token"], cwd=tmp_path) as process:
+    with Process([*command, "--port", "0", "--no-token"], cwd=tmp_path, forked=True) as process:
         assert process.out.line() == phase.removesuffix(" and raises") + "\n"
         process.send_signal(number)
         process.err.line_with("stopping")

@@ -41,7 +41,7 @@ def shop(tmp_path: Path) -> Path:
 
 def serve(folder: Path) -> Process:
     command = [sys.executable, "-m", "trio_jobs._cli", "serve", "shop:service", "--journal", "jobs.db"]
-    return Process([*command, "--port", "0", "--no-token"], cwd=folder)
+    return Process([*command, "--port", "0", "--no-token"], cwd=folder, forked=True)
 
 
 def test_sigterm_between_two_tries_to_open_the_sdk_ends_serve(shop: Path) -> None:

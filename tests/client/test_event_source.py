@@ -33,7 +33,7 @@ JOBS: Final = 5  #: of one life
 
 def served(journal: Path, port: int, origin: str) -> tuple[Process, int, str, int]:
     """The process, its port, the epoch and the number of the last event."""
-    process = Process([sys.executable, CHILD, journal, str(port), origin])
+    process = Process([sys.executable, CHILD, journal, str(port), origin], forked=True)
     found, epoch, seq = process.out.line().split()
     return process, int(found), epoch, int(seq)
 

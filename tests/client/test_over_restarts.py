@@ -40,7 +40,7 @@ class Child:
 
     def __init__(self, journal: Path, life: str) -> None:
         command = [sys.executable, serving_child.__file__, str(journal), SECRET, life]
-        self._process = Process(command, stdin=None)
+        self._process = Process(command, stdin=None, forked=True)
 
     async def says(self) -> int:
         return int(await trio.to_thread.run_sync(self._process.out.line))

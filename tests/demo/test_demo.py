@@ -28,11 +28,11 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals: run 
 
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return run([sys.executable, "-m", "trio_jobs_demo", *map(str, arguments)], timeout=120)
+    return run([sys.executable, "-m", "trio_jobs_demo", *map(str, arguments)], timeout=120, forked=True)
 
 
 def start(*arguments: object, environment: dict[str, str] | None = None) -> Process:
-    return Process([sys.executable, "-u", "-m", "trio_jobs_demo", *map(str, arguments)], env=environment)
+    return Process([sys.executable, "-u", "-m", "trio_jobs_demo", *map(str, arguments)], env=environment, forked=True)
 
 
 def read_until_booked(process: Process, count: int) -> None:
@@ -152,14 +152,14 @@ def test_another_process_can_watch_the_queue_and_resolve_the_doubt_that_ends_it(
         assert link is not None and link[1] == url.replace("ws://", "http://").removesuffix("/ws")
         command = [sys.executable, "-m", "trio_jobs._cli"]
         watch = [*command, "watch", "--url", url]
-        with Process(watch, env=environment) as watching:
+        with Process(watch, env=environment, forked=True) as watching:
             completed = 0
             for line in watching.out.lines():
                 event = json.loads(line)
                 completed += event.get("type") == "completed"
                 if event.get("type") == "in_doubt" and event.get("asked"):
                     resolve = [*command, "resolve", event["job"], "not_done", "--url", url]
-                    run(resolve, env=environment, check=True)
+                    run(resolve, env=environment, check=True, forked=True)
                 if completed == 28:
                     break
         assert process.wait() == 0

@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 def begin(folder: Path, *more: object) -> Process:
     options = ["--book", folder / "book.db", "--min-interval", "0.05", "--csv", folder / "report.csv"]
-    return Process([*COMMAND, str(folder), *map(str, options), *map(str, more)])
+    return Process([*COMMAND, str(folder), *map(str, options), *map(str, more)], forked=True)
 
 
 def ended(process: Process) -> Run:
@@ -75,7 +75,9 @@ def test_a_signal_closes_the_ledger_and_every_file_is_in_the_summary(
 
 
 def continued(folder: Path, *more: object) -> Run:
-    done = run([*COMMAND, str(folder), "--book", str(folder / "book.db"), *map(str, more)], timeout=DEADLINE)
+    done = run(
+        [*COMMAND, str(folder), "--book", str(folder / "book.db"), *map(str, more)], timeout=DEADLINE, forked=True
+    )
     assert done.returncode == 0, done.stderr
     return Run(done.returncode, done.stdout, done.stderr)
 
@@ -150,7 +152,7 @@ sys.exit(main(sys.argv[1:]))
 @posix
 def test_a_second_signal_ends_the_process_at_once_and_has_its_own_exit_code(folder: Path) -> None:
     command = [sys.executable, "-c", BLOCKED, str(folder), "--book", str(folder / "book.db")]
-    with Process(command) as process:
+    with Process(command, forked=True) as process:
         process.err.line_with("inside")
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGHUP)  # a terminal that closes sends it as well: it does not count
@@ -169,7 +171,7 @@ os.execv(sys.executable, sys.argv[1:])
 @posix
 def test_a_signal_that_is_ignored_from_the_start_stays_ignored(folder: Path) -> None:
     command = [sys.executable, "-c", IGNORING, *COMMAND, str(folder), "--book", str(folder / "book.db")]
-    with Process([*command, "--min-interval", "0.02"]) as process:
+    with Process([*command, "--min-interval", "0.02"], forked=True) as process:
         process.out.line_with("voucher ")
         process.send_signal(signal.SIGHUP)
         run = ended(process)
@@ -205,7 +207,7 @@ def test_a_reader_that_does_not_read_does_not_hold_up_the_stop(folder: Path) -> 
     finally:
         os.close(reader)
         os.close(writer)
-    with Process([*COMMAND, str(folder / "000.xml"), "--book", str(folder / "book.db")]) as process:
+    with Process([*COMMAND, str(folder / "000.xml"), "--book", str(folder / "book.db")], forked=True) as process:
         assert ended(process).code == 0  # the book is not locked
 
 
@@ -232,7 +234,11 @@ def test_a_port_in_use_is_found_before_anything_is_booked(tmp_path: Path) -> Non
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = run([*COMMAND, "--serve", "--port", str(port), "--book", str(tmp_path / "book.db")], timeout=DEADLINE)
+        done = run(
+            [*COMMAND, "--serve", "--port", str(port), "--book", str(tmp_path / "book.db")],
+            timeout=DEADLINE,
+            forked=True,
+        )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
 

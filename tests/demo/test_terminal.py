@@ -85,7 +85,7 @@ def environment(**changes: str) -> dict[str, str]:
 def test_in_80_columns_each_booked_row_has_its_amount_and_currency(tmp_path: Path, options: tuple[str, ...]) -> None:
     command = [*COMMAND, "--book", str(tmp_path / "book.db"), *options]
     with terminal() as screen:
-        with Process(command, env=environment(), terminal=screen.theirs) as process:
+        with Process(command, env=environment(), terminal=screen.theirs, forked=True) as process:
             assert process.wait() == 0
     lines = screen.lines()
     assert not any("Traceback" in line for line in lines)
@@ -101,7 +101,7 @@ def test_in_80_columns_each_booked_row_has_its_amount_and_currency(tmp_path: Pat
 def test_a_terminal_of_any_width_is_used(tmp_path: Path, columns: int) -> None:
     with terminal(columns) as screen:
         with Process(
-            [*COMMAND, "--book", str(tmp_path / "book.db")], env=environment(), terminal=screen.theirs
+            [*COMMAND, "--book", str(tmp_path / "book.db")], env=environment(), terminal=screen.theirs, forked=True
         ) as process:
             assert process.wait() == 0
     assert any(line.startswith("ledger closed") for line in screen.lines())
@@ -110,7 +110,7 @@ def test_a_terminal_of_any_width_is_used(tmp_path: Path, columns: int) -> None:
 def test_ctrl_c_in_the_table_ends_with_the_summary(tmp_path: Path) -> None:
     command = [*COMMAND, "--book", str(tmp_path / "book.db"), "--min-interval", "0.2"]
     with terminal() as screen:
-        with Process(command, env=environment(), terminal=screen.theirs) as process:
+        with Process(command, env=environment(), terminal=screen.theirs, forked=True) as process:
             screen.wait_for("booked 2 ")
             process.send_signal(signal.SIGINT)
             assert process.wait() == 130
@@ -124,7 +124,7 @@ def test_ctrl_c_in_the_table_ends_with_the_summary(tmp_path: Path) -> None:
 def test_the_key_p_pauses_and_resumes(tmp_path: Path) -> None:
     command = [*COMMAND, "--book", str(tmp_path / "book.db"), "--min-interval", "0.1"]
     with terminal() as screen:
-        with Process(command, env=environment(), terminal=screen.theirs) as process:
+        with Process(command, env=environment(), terminal=screen.theirs, forked=True) as process:
             screen.wait_for("booked 2 ")
             screen.write("p")
             screen.wait_for("paused, p resumes")
@@ -139,7 +139,7 @@ def test_a_terminal_that_is_closed_does_not_break_the_booking_off(tmp_path: Path
     report = tmp_path / "report.csv"
     command = [*COMMAND, "--book", str(tmp_path / "book.db"), "--csv", str(report), "--min-interval", "0.05"]
     ours, theirs = os.openpty()
-    with Process(command, env=environment(COLUMNS="80", LINES="50"), terminal=theirs) as process:
+    with Process(command, env=environment(COLUMNS="80", LINES="50"), terminal=theirs, forked=True) as process:
         seen = b""
         while b"booked 2 " not in seen:
             ready, _, _ = select.select([ours], [], [], DEADLINE)

@@ -164,7 +164,7 @@ def shop(tmp_path: Path) -> Path:
 
 def serve(folder: Path) -> Process:
     command = [sys.executable, "-m", "trio_jobs._cli", "serve", "shop:service", "--journal", "jobs.db", "--port", "0"]
-    return Process([*command, "--no-token"], cwd=folder)
+    return Process([*command, "--no-token"], cwd=folder, forked=True)
 
 
 async def submit(process: Process, kind: str, count: int) -> None:

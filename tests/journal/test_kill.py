@@ -29,7 +29,7 @@ CHILD = Path(__file__).with_name("crash_child.py")
 
 
 def start(tmp_path: Path, name: str) -> Process:
-    return Process([sys.executable, CHILD, tmp_path / "jobs.db", tmp_path / "book", name])
+    return Process([sys.executable, CHILD, tmp_path / "jobs.db", tmp_path / "book", name], forked=True)
 
 
 def run_and_kill(tmp_path: Path, name: str, after: int) -> list[str]:

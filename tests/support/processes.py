@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+from support.forked_program import Forked, can_fork, fork_program
 from support.waiting import DEADLINE
 
 __all__ = ["DidNotEnd", "Output", "Process", "alive", "end_processes", "run"]
@@ -109,6 +110,8 @@ class Process:
         terminal: A file descriptor in place of all three standard files; `out` and `err` do not exist then.
         in_thread: Start it in another thread than the main thread, which must then live longer than the child.
         group: Give it a process group of its own, which `kill` and `end` kill: for a shell, and what it starts.
+        forked: A Python program may be a fork (`forked_program.py`), which is the same to a test in which the start of
+            the interpreter and the imports are not the point.
     """
 
     def __init__(
@@ -121,22 +124,27 @@ class Process:
         terminal: int | None = None,
         in_thread: bool = False,
         group: bool = False,
+        forked: bool = False,
     ) -> None:
         main = threading.current_thread() is threading.main_thread()
         assert main or in_thread, "the kernel ends a child with the thread that started it"
         words = [str(part) for part in command]
         self.name = " ".join(words)[:200]
-        pipe: int = subprocess.PIPE if terminal is None else terminal
-        options: dict[str, Any] = {"cwd": cwd, "env": env, "text": True, "encoding": "utf-8", "errors": "replace"}
         self._group = group and sys.platform != "win32"
-        self._popen: subprocess.Popen[str] = subprocess.Popen(
-            _launched(words),
-            start_new_session=self._group,
-            stdin=subprocess.DEVNULL if terminal is None and stdin == "" else pipe,
-            stdout=pipe,
-            stderr=pipe,
-            **options,
-        )
+        self._popen: subprocess.Popen[str] | Forked
+        if forked and can_fork(words, env):
+            self._popen = fork_program(words, cwd=cwd, env=env, stdin=stdin != "", terminal=terminal, group=self._group)
+        else:
+            pipe: int = subprocess.PIPE if terminal is None else terminal
+            options: dict[str, Any] = {"cwd": cwd, "env": env, "text": True, "encoding": "utf-8", "errors": "replace"}
+            self._popen = subprocess.Popen(
+                _launched(words),
+                start_new_session=self._group,
+                stdin=subprocess.DEVNULL if terminal is None and stdin == "" else pipe,
+                stdout=pipe,
+                stderr=pipe,
+                **options,
+            )
         self.pid = self._popen.pid
         _alive.add(self)
         if self._popen.stdout is not None and self._popen.stderr is not None:
@@ -222,6 +230,7 @@ def run(
     env: Mapping[str, str] | None = None,
     given: str = "",
     check: bool = False,
+    forked: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, in any thread.
 
@@ -229,8 +238,9 @@ def run(
         timeout: Seconds after which the command is killed and `DidNotEnd` is raised.
         given: The standard input.
         check: Fail unless the exit code is 0.
+        forked: As in `Process`.
     """
-    with Process(command, cwd=cwd, env=env, stdin=given, in_thread=True) as process:
+    with Process(command, cwd=cwd, env=env, stdin=given, in_thread=True, forked=forked) as process:
         done = process.finish(timeout)
     assert not check or done.returncode == 0, f"{process.name} ended with {done.returncode}:\n{done.stderr}"
     return done

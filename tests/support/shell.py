@@ -79,6 +79,7 @@ class Shell:
             [*self.command("serve", "shop:service", "--port", str(port), "--log-json"), *options],
             cwd=folder,
             env=self.environment,
+            forked=True,
         )
         self.logs: list[dict[str, Any]] = []
         self.url = ""
@@ -111,10 +112,10 @@ class Shell:
     def run_process(self, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a process."""
         command = [*self.command(*arguments), "--url", self.url]
-        return run(command, cwd=self.folder, env=self.environment | environment, given=given)
+        return run(command, cwd=self.folder, env=self.environment | environment, given=given, forked=True)
 
     def start(self, *arguments: str) -> Process:
-        return Process([*self.command(*arguments), "--url", self.url], env=self.environment)
+        return Process([*self.command(*arguments), "--url", self.url], env=self.environment, forked=True)
 
     def json(self, *arguments: str, given: str = "") -> Any:
         done = self.run(*arguments, "--json", given=given)

@@ -54,6 +54,75 @@ def test_a_child_ends_with_a_killed_process_of_the_tests() -> None:
     wait_until(lambda: not runs(grandchild), "the grandchild ends")
 
 
+PROGRAM = """
+import os, signal, sys
+import beside
+print(__name__, sys.argv[1:], os.environ.get("GIVEN"), os.path.basename(os.getcwd()), beside.NAME, flush=True)
+print("an error", file=sys.stderr)
+if "wait" in sys.argv:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    print("ready", flush=True)
+    signal.pause()
+sys.exit(sys.stdin.read() == "" and 3)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> list[str]:
+    (tmp_path / "beside.py").write_text("NAME = 'beside'")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return [sys.executable, str(tmp_path / "program.py")]
+
+
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("by", ["file", "module"])
+@pytest.mark.parametrize("forked", [False, True], ids=["started", "forked"])
+def test_a_program_is_the_same_started_and_forked(
+    program: list[str], forked: bool, by: str, unbuffered: list[str], tmp_path: Path
+) -> None:
+    words = [program[1]] if by == "file" else ["-m", "program"]
+    command = [sys.executable, *unbuffered, *words, "a", "--b"]
+    done = run(command, cwd=tmp_path, env={**os.environ, "GIVEN": "yes"}, forked=forked)
+    assert (done.returncode, done.stderr) == (3, "an error\n")
+    assert done.stdout == f"__main__ ['a', '--b'] yes {tmp_path.name} beside\n"
+    assert run(command, cwd=tmp_path, given="text", forked=forked).returncode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals: run it on Linux or macOS")
+def test_a_forked_program_is_sent_signals_and_killed(program: list[str], tmp_path: Path) -> None:
+    for number, code in ((signal.SIGTERM, 7), (signal.SIGINT, 1), (signal.SIGKILL, -signal.SIGKILL)):
+        with Process([*program, "wait"], cwd=tmp_path, forked=True) as process:
+            assert process.out.line_with("ready")
+            assert process.returncode is None
+            process.send_signal(number)
+            assert process.wait() in (code, -number)
+            process.send_signal(number)  # to nobody
+        assert process.returncode in (code, -number)
+
+
+@linux
+def test_a_forked_program_ends_with_a_killed_process_of_the_tests(program: list[str], tmp_path: Path) -> None:
+    parent_program = (
+        "import sys, time; from support.processes import Process\n"
+        f"child = Process({[*program, 'wait']!r}, forked=True)\nassert child.out.line_with('ready')\n"
+        "print(child.pid, flush=True); time.sleep(600)"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    parent = Process([sys.executable, "-c", parent_program], env={**os.environ, "PYTHONPATH": path})
+    grandchild = int(parent.out.line())
+    assert runs(grandchild)
+    parent.kill()
+    wait_until(lambda: not runs(grandchild), "the grandchild ends")
+
+
+def test_what_the_interpreter_reads_when_it_starts_is_read_also_by_a_program_that_may_be_forked(
+    program: list[str], tmp_path: Path
+) -> None:
+    Path(program[1]).write_text("import sys; print(sys.stdout.encoding, sys.flags.optimize)")
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONOPTIMIZE": "1"}
+    assert run(program, env=environment, forked=True).stdout == "iso8859-1 1\n"
+
+
 def test_a_child_that_prints_more_than_a_pipe_holds_does_not_block() -> None:
     program = "import sys; sys.stderr.write('x' * 1_000_000); sys.stdout.write(sys.stdin.read())"
     done = run([sys.executable, "-c", program], given="y" * 1_000_000)
