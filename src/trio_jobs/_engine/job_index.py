@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final, Protocol
 
@@ -31,24 +31,18 @@ class JobIndex(Protocol):
 
     def __iter__(self) -> Iterator[JobRecord]: ...
 
-    def append(self, number: int, record: JobRecord, /) -> None:
-        """Add a job with a number above all numbers that were added before."""
-        ...
-
-    def remove(self, number: int, /) -> None:
-        """Remove the job with this number."""
-        ...
-
 
 class OpenJobs:
-    """A `JobIndex` of an open state."""
+    """A `JobIndex` of an open state.
 
-    __slots__ = ("_by_number", "append", "remove")
+    Args:
+        by_number: The jobs, in the order of their numbers.
+    """
 
-    def __init__(self) -> None:
-        self._by_number: dict[int, JobRecord] = {}
-        self.append: Final = self._by_number.__setitem__
-        self.remove: Final = self._by_number.__delitem__
+    __slots__ = ("_by_number",)
+
+    def __init__(self, by_number: Mapping[int, JobRecord]) -> None:
+        self._by_number: Final = by_number
 
     def __repr__(self) -> str:
         return f"<OpenJobs {len(self)} jobs>"
@@ -87,6 +81,7 @@ class FinalJobs:
         return chain.from_iterable(self._records)
 
     def append(self, number: int, record: JobRecord) -> None:
+        """Add a job with a number above all numbers that were added before."""
         if len(self._newest) == CHUNK:
             self._begin_chunk()
         self._newest_numbers.append(number)
@@ -102,6 +97,7 @@ class FinalJobs:
         self._records.append(self._newest)
 
     def remove(self, number: int) -> None:
+        """Remove the job with this number."""
         chunk = at = 0
         numbers = self._numbers[0]
         if not numbers or numbers[0] != number:  # most jobs are pruned in their order

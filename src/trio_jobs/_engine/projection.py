@@ -58,7 +58,11 @@ class Projection:
         """The jobs, by id."""
         self.by_submit = JobTable()
         """The jobs in the order of their submits, and which of them match a filter."""
-        self.by_state: dict[State, JobIndex] = {state: FinalJobs() if state in FINAL else OpenJobs() for state in State}
+        # every job passes through these, and a dict of its own takes the least time
+        self._open: dict[State, dict[int, JobRecord]] = {state: {} for state in State if state not in FINAL}
+        self._final: dict[State, FinalJobs] = {state: FinalJobs() for state in _FINAL}
+        opened = {state: OpenJobs(by_number) for state, by_number in self._open.items()}
+        self.by_state: Mapping[State, JobIndex] = {**opened, **self._final}
         """The jobs of each state in the order in which they reached it (`state_seq`)."""
         self.keys: dict[tuple[str, str], KeyEntry] = {}
         """The jobs with a key, by kind and key."""
@@ -94,16 +98,21 @@ class Projection:
             if record is None:
                 self._add(event, elapsed)
             else:
-                before, number, actions = record.state, record.state_seq, record.actions
+                before, number = record.state, record.state_seq
                 known = facts(record) if record.submitted_seq < self.by_submit.tail_seq else None
                 after = fold(record, event, elapsed)
                 if before is not after:
-                    by_state = self.by_state
-                    by_state[before].remove(number)
-                    by_state[after].append(seq, record)
+                    if before in FINAL:
+                        self._final[before].remove(number)
+                    else:
+                        del self._open[before][number]
+                    if after in FINAL:
+                        self._final[after].append(seq, record)
+                    else:
+                        self._open[after][seq] = record
                 if known is not None:
                     self.by_submit.update(record, known)
-                if record.actions is not actions:
+                if record.actions and record.actions[-1].seq == seq:
                     self._acted(record, event)
         else:
             self._apply_to_queue(event)
@@ -152,7 +161,7 @@ class Projection:
         record = begin(event, elapsed)
         self.jobs[job] = record
         self.by_submit.append(record)
-        self.by_state[record.state].append(event.seq, record)
+        self._open[record.state][event.seq] = record
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
 
@@ -167,7 +176,10 @@ class Projection:
     def _remove(self, job_id: str) -> JobRecord:
         record = self.jobs.pop(job_id)
         self.by_submit.remove(record)
-        self.by_state[record.state].remove(record.state_seq)
+        if record.state in FINAL:
+            self._final[record.state].remove(record.state_seq)
+        else:
+            del self._open[record.state][record.state_seq]
         return record
 
     def get(self, job_id: str) -> JobRecord:
