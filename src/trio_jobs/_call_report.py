@@ -110,7 +110,10 @@ class CallReport(msgspec.Struct, frozen=True, gc=False):
 
 def report_result(value: Any) -> CallReport:
     """Return the report of a call that returned `value`. Never raises."""
-    return CallReport(*encode_result(value))
+    return _RETURNED_NOTHING if value is None else CallReport(*encode_result(value))
+
+
+_RETURNED_NOTHING: Final = CallReport(*encode_result(None))  # what most handlers return
 
 
 def report_answer(value: Any) -> CallReport:

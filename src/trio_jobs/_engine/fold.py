@@ -66,7 +66,7 @@ def begin(event: ev.Submitted, elapsed: float | None = None) -> JobRecord:
     )
     if event.deadline_at is not None:
         record.deadline_at, record.deadline_wait = event.deadline_at, _wait_of(event.deadline_after, elapsed)
-    if isinstance(event, ev.Scheduled):
+    if type(event) is ev.Scheduled:
         record.due_at, record.due_wait = event.due_at, _wait_of(event.delay, elapsed)
     return record
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import trio
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import JobRecord, Receipt, State
@@ -111,7 +112,7 @@ class Admission:
             by = check_by(by)
         if correct and new.key is None:
             raise UsageError("correct=True replaces the payload of the job that has a key: give key")
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
         if new.key is not None:
             known = self._known_or_corrected(new, by) if correct else self._receipt_of_known(new)
             if known is not None:
@@ -146,7 +147,7 @@ class Admission:
             raise
         if durable:
             return (await self.pending.receipts(pending))[0]
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        await cancel_shielded_checkpoint()
         return receipt
 
     def submit_nowait(self, job: NewJob, *, by: str | None) -> Receipt:
@@ -170,7 +171,7 @@ class Admission:
         by = check_by(by)
         submissions = list(map(self._submissions.of, jobs))
         firsts = without_repeated_keys(submissions)
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
         self.refuse_if_closing()
         later = sum(new.due is not None for new in firsts)
         if later:
@@ -271,11 +272,10 @@ class Admission:
         if new.deadline is not None:
             self._scheduler.watch_deadline(record)
         if new.due is None:
-            if in_channel:
-                position = 1  # it may be processing already; when it was accepted, it was pending and the first
-            else:
+            if not in_channel:
                 self._channel.send(record)
-                position = self._channel.used
+            # in the channel it may be processing already; when it was accepted, it was pending and the first
+            position = 1 if in_channel else self._channel.used
             return Receipt(record.id, True, position, _PENDING, self._expected.of(record, position))
         if record.state is State.SCHEDULED:
             self._scheduler.schedule(record)

@@ -141,7 +141,7 @@ class AttemptRunner:
         self._scheduler.look(now, elapsed)  # a clock may have advanced since it was last read
         seq = event_log.projection.seq + 1
         events = decide.start(record, handler.enters_at_start, handler.rules, now, seq, elapsed)
-        event_log.append(events)
+        event_log.append(events, elapsed)
         return bool(events) and record.state is _PROCESSING
 
     def _awaits_start(self, record: JobRecord, handler: Handler) -> bool:
@@ -236,7 +236,7 @@ class AttemptRunner:
         """Record the end of an attempt."""
         event_log, clock, saver = self._event_log, self._clock, self._saver
         record, handler, ended = running.record, running.handler, result.outcome
-        seq = event_log.projection.seq + 1
+        seq, elapsed = event_log.projection.seq + 1, clock.elapsed()
         in_session = handler.takes_sdk and ended is _COMPLETED
         self._sessions.attempt_ended(running.discard, record if in_session else None)
         if not result.has_run and result.error is not None:
@@ -247,9 +247,9 @@ class AttemptRunner:
             rules = handler.rules
             if ended is _DIED:
                 rules = attrs.evolve(rules, max_crashes=self._max_crashes)
-            events = decide.end(record, result, rules, clock.now(), self._chance(), seq, clock.elapsed())
+            events = decide.end(record, result, rules, clock.now(), self._chance(), seq, elapsed)
         if events:
-            event_log.append(events)
+            event_log.append(events, elapsed)
         elif ended is not Outcome.INSIDE:  # else its call was abandoned and has not returned
             log.warning(
                 "job %s: its call ended (%s) after the job was resolved",

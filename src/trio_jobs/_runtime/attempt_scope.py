@@ -8,17 +8,21 @@ consumer ends. An attempt with a limit has scopes of its own, which end with it.
 The hard part is a handler that enters a scope of its own and returns without leaving it. That scope would then contain
 the consumer: its deadline would cancel the consumer's next wait, and end the queue. Trio notices it only when the
 outer scope is left, with a RuntimeError, which must be the error of this attempt. So after each attempt the scope that
-the task is in is compared with the one that the attempt began in. If Trio does not say in which scope a task is, which
-is not part of its documented interface, each attempt has a scope of its own.
+the task is in is compared with the one that the attempt began in. If Trio does not say in which scope a task is and
+whether it is cancelled, which is not part of its documented interface, each attempt has a scope of its own.
 """
 
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any, Final
 
 import trio
 
 __all__ = ["AttemptScope"]
+
+
+_PLACE: Final = "_cancel_status"  #: the attribute of a task
 
 
 class AttemptScope:
@@ -30,7 +34,7 @@ class AttemptScope:
     def __init__(self) -> None:
         self._scope: trio.CancelScope | None = None
         self._task: trio.lowlevel.Task | None = None
-        self._place: object = None
+        self._place: Any = None
         """Where in Trio's tree of scopes the task is while it is in `_scope`; None if Trio does not say."""
 
     def __repr__(self) -> str:
@@ -51,7 +55,9 @@ class AttemptScope:
         scope = self._scope
         assert scope is not None
         place = self._place
-        if error is None and place is not None and _place(self._task) is place and not scope.cancel_called:
+        stayed = getattr(self._task, _PLACE, self) is place
+        # not `scope.cancel_called`, which reads the clock: this scope has no deadline
+        if error is None and stayed and not place.effectively_cancelled:
             return None
         self._scope = self._task = self._place = None
         return scope.__exit__(kind, error, traceback)
@@ -63,5 +69,6 @@ class AttemptScope:
             scope.__exit__(None, None, None)
 
 
-def _place(task: trio.lowlevel.Task | None) -> object:
-    return getattr(task, "_cancel_status", None)
+def _place(task: trio.lowlevel.Task) -> object:
+    place = getattr(task, _PLACE, None)
+    return place if hasattr(place, "effectively_cancelled") else None

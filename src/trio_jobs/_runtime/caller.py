@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from typing import Final
 
 import trio
+from trio.lowlevel import in_trio_task
 
 from trio_jobs._concurrency import LoopThread
 from trio_jobs._errors import UsageError
@@ -58,7 +59,7 @@ class CallerCheck:
         """
         if threading.get_ident() != self.loop_thread.id:  # compared here, as every submit is checked
             self.check_thread()
-        if not trio.lowlevel.in_trio_task():
+        if not in_trio_task():
             raise UsageError(
                 "a method of a queue was awaited outside of a Trio task, and has changed nothing; await it in Trio"
             )

@@ -21,20 +21,18 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from operator import attrgetter, itemgetter, methodcaller
-from typing import Any, Final, Protocol
-
-import msgspec
+from operator import itemgetter, methodcaller
+from typing import Final, Protocol
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.error_info import describe
+from trio_jobs._engine.event_texts import NO_TEXTS, TEXTS, WITHOUT_TEXT, check_encodable
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.job_block import value_of
 from trio_jobs._engine.job_conditions import ID_LENGTH
 from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._engine.projection import Projection
-from trio_jobs._errors import StoreError, UsageError
+from trio_jobs._errors import StoreError
 from trio_jobs._lookup_errors import SHORTEST_END, AmbiguousJob, JobNotFound
 from trio_jobs._operator_errors import JobChanged
 from trio_jobs._ports import Store
@@ -43,14 +41,6 @@ __all__ = ["EventLog", "LogListener"]
 
 _number: Final = itemgetter(0)
 _shallow_copy: Final = methodcaller("__copy__")  # `copy.copy` takes three times as long
-_encode: Final = msgspec.json.Encoder().encode
-#: The most frequent events without a field that a user can set
-_WITHOUT_TEXT: Final = frozenset({ev.Started, ev.SdkEntered})
-#: Others that are frequent, and their fields with texts that may not have been encoded before: most have none
-_TEXTS: Final[dict[type[ev.Event], Callable[[Any], tuple[Any, ...]]]] = {
-    ev.Submitted: attrgetter("key", "by", "labels"),
-    ev.Completed: attrgetter("error", "problem", "by", "note"),
-}
 
 
 class LogListener(Protocol):
@@ -143,8 +133,12 @@ class EventLog:
             self._is_open = False
             await self.store.aclose()
 
-    def append(self, events: Sequence[ev.Event]) -> None:
+    def append(self, events: Sequence[ev.Event], elapsed: float | None = None) -> None:
         """Apply these events to the projection and pass them to the store. An empty sequence changes nothing.
+
+        Args:
+            events: The events, numbered from `next_seq`.
+            elapsed: The time on the clock of elapsed seconds if the caller has read it for them.
 
         Raises:
             UsageError: One of them cannot be encoded. Nothing has changed. The thread of a journal and the followers
@@ -153,15 +147,17 @@ class EventLog:
         if not events:
             return
         for event in events:
-            if (class_ := type(event)) not in _WITHOUT_TEXT:
-                texts = _TEXTS.get(class_)
-                if texts is None or any(texts(event)):
-                    _check_encodable(event)
+            if (class_ := type(event)) not in WITHOUT_TEXT:
+                texts = TEXTS.get(class_)
+                if texts is None or texts(event) != NO_TEXTS:
+                    check_encodable(event)
         if self.durable:
             self._copy_committed(events)
-        apply, elapsed = self.projection.apply, self._elapsed()
+        projection = self.projection
+        if elapsed is None:
+            elapsed = self._elapsed()
         for event in events:
-            apply(event, elapsed)
+            projection.apply(event, elapsed)
         self.store.append(events)
 
     async def committed(self, seq: int, of: JobRecord | None = None) -> None:
@@ -372,13 +368,6 @@ class EventLog:
         for submit in rejected.values():
             self._listener.on_rejected(submit)
         return again
-
-
-def _check_encodable(event: ev.Event) -> None:
-    try:
-        _encode(event)
-    except Exception as error:
-        raise UsageError(f"the event {event.type!r} cannot be encoded: {describe(error)}") from error
 
 
 def _submitted_seq(record: JobRecord) -> int:

@@ -14,7 +14,6 @@ free is given to a waiter directly, so that no later caller can take it.
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Awaitable
 
 import attrs
@@ -60,7 +59,7 @@ class JobChannel:
     _waiting: int
     used: int
     """Jobs in the channel."""
-    kinds: defaultdict[str, int]
+    kinds: dict[str, int]
     """The number of these jobs by kind, of each kind that ever had any."""
 
     def __init__(self, capacity: int, *, strict: bool = False) -> None:
@@ -74,7 +73,7 @@ class JobChannel:
         self._requeue_waiting = False
         self._waiting = 0  # the callers in both parking lots, and those that have just been unparked
         self.used = 0
-        self.kinds = defaultdict(int)
+        self.kinds = {}
 
     def __repr__(self) -> str:
         return f"<JobChannel {self.used} waiting, {self._free} of {self.capacity} free>"
@@ -155,7 +154,8 @@ class JobChannel:
         """Append a job. The caller has reserved a slot for it, so this cannot fail."""
         self._sender.send_nowait(record)
         self.used += 1
-        self.kinds[record.kind] += 1
+        kinds, kind = self.kinds, record.kind
+        kinds[kind] = kinds.get(kind, 0) + 1
 
     def receive(self) -> Awaitable[JobRecord]:
         """Return the next job. It stays in the channel until `received` is called.
