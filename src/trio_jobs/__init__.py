@@ -19,6 +19,7 @@ The packages, each importing only from those listed above it (.importlinter enfo
     _runtime/       the running queue
     _service_parts  what a service was given
     _service_origin where a service was made
+    _service_opening how a service is opened
     _service        the declaration
     _server/        the websocket service
     _client/        its client
@@ -51,10 +52,11 @@ if _typing.TYPE_CHECKING:  # at runtime, when one of these names is first used
     from trio_jobs._engine.new_job import NewJob
     from trio_jobs._engine.openings import Opening, OpeningReason
     from trio_jobs._engine.operator_actions import OperatorAction
+    from trio_jobs._engine.progress import Progress
     from trio_jobs._engine.retry import Retry
     from trio_jobs._engine.sdk_call_error import SdkCallError
     from trio_jobs._engine.states import CancelAnswer, Done, EndedBy, NotDone, OnDoubt, Outcome, State, Unknown, Verdict
-    from trio_jobs._engine.status import Health, Pause, Progress, SdkClose, ServerInfo, Statistics
+    from trio_jobs._engine.status import Health, Pause, SdkClose, ServerInfo, Statistics
     from trio_jobs._errors import (
         ConnectionFailed,
         InvalidHandler,
@@ -210,37 +212,48 @@ __all__ = [
     "serve",
 ]
 
-#: What is imported when a name is first used: all names of its group, and before them those of a queue
+#: What is imported when a name is first used: all names of its group, and before them those of a declaration and, for a
+#: client and the like, those of a queue
+_DECLARATION = {
+    "_engine.directives": ("Cancel", "Fail", "RetryAfter", "SessionLost", "Snooze"),
+    "_engine.jobs": ("Attempt", "ErrorInfo", "Job", "Receipt"),
+    "_engine.openings": ("Opening", "OpeningReason"),
+    "_engine.operator_actions": ("OperatorAction",),
+    "_engine.progress": ("Progress",),
+    "_engine.retry": ("Retry",),
+    "_engine.sdk_call_error": ("SdkCallError",),
+    "_engine.states": (
+        "CancelAnswer", "Done", "EndedBy", "NotDone", "OnDoubt", "Outcome", "State", "Unknown", "Verdict",
+    ),
+    "_errors": (
+        "ConnectionFailed", "InvalidHandler", "InvalidJournalPath", "InvalidPayload", "InvalidState", "JobCancelled",
+        "JobFailed", "JobInDoubt", "JobMayHaveActed", "JournalDamaged", "JournalInUse", "KeyConflict", "Lagged",
+        "OutcomeUnknown", "PermissionDenied", "QueueBroken", "QueueClosed", "QueueFull", "ResultUnavailable",
+        "SdkCallRefused", "SdkCallStuck", "SdkOpenFailed", "SessionDiscarded", "StoreError", "TooManyRequests",
+        "TrioJobsError", "UnhandledJobs", "UnknownKind", "UsageError",
+    ),
+    "_executors.handle": ("SdkHandle",),
+    "_lookup_errors": ("AmbiguousJob", "InvalidCursor", "JobNotFound"),
+    "_operator_errors": ("JobChanged", "JobClaimed"),
+    "_runtime.clock": ("SystemClock", "TrioClock"),
+    "_runtime.job_context": ("AsyncJobContext", "JobContext"),
+    "_runtime.session_work": ("CloseFailure", "CompletedJob"),
+    "_service": ("Service",),
+}  # fmt: skip
 _MODULES = ("events", "ports")
 _QUEUE = (
     "_backup",
-    "_engine.directives",
     "_engine.job_conditions",
     "_engine.job_filter",
     "_engine.job_history",
     "_engine.job_list",
-    "_engine.jobs",
     "_engine.new_job",
-    "_engine.openings",
-    "_engine.operator_actions",
-    "_engine.retry",
-    "_engine.sdk_call_error",
-    "_engine.states",
     "_engine.status",
-    "_errors",
     "_event_stream",
-    "_executors.handle",
-    "_lookup_errors",
-    "_operator_errors",
-    "_ports",
-    "_runtime.clock",
     "_runtime.from_thread",
-    "_runtime.job_context",
     "_runtime.queue",
     "_runtime.report",
     "_runtime.seat_lock",
-    "_runtime.session_work",
-    "_service",
     "_stores.memory",
 )
 _JOURNAL = {"_stores.sqlite.store": ("SqliteStore",)}
@@ -258,4 +271,4 @@ _SERVER = {
 }
 
 if not _typing.TYPE_CHECKING:  # a type checker would accept any name
-    __getattr__, __dir__ = _export.on_first_use(globals(), _MODULES, _QUEUE, [_JOURNAL, _CLIENT, _SERVER])
+    __getattr__, __dir__ = _export.on_first_use(globals(), _DECLARATION, _MODULES, _QUEUE, [_JOURNAL, _CLIENT, _SERVER])

@@ -18,7 +18,8 @@ from trio_jobs._engine.job_filter import Group, JobFilter, Order
 from trio_jobs._engine.job_history import JobHistory
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.operator_actions import OperatorAction
-from trio_jobs._engine.status import Health, Progress, Statistics
+from trio_jobs._engine.progress import Progress
+from trio_jobs._engine.status import Health, Statistics
 
 __all__ = ["Backend", "BackendHolder"]
 

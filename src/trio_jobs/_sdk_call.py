@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import msgspec
 import trio
@@ -21,7 +21,10 @@ from trio_jobs._engine.lazy_values import close_lazy, lazy_noun
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry
 from trio_jobs._exception_tree import clear_frames, is_a, leaves
 
-__all__ = ["CallEnd", "CallHandle", "FunctionCall", "HandlerCall", "SaveCall", "SdkCall", "VerifyCall"]
+__all__ = ["NO_SDK", "CallEnd", "CallHandle", "FunctionCall", "HandlerCall", "SaveCall", "SdkCall", "VerifyCall"]
+
+
+NO_SDK: Final = object()  #: no call is inside, or its handler is asynchronous and the SDK is not
 
 
 class CallEnd(NamedTuple):

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, Never, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, final, overload
 
 from trio_jobs._engine.handlers import make_handler
 from trio_jobs._engine.jobs import Job, OnDoubt
 from trio_jobs._engine.openings import Opening
 from trio_jobs._engine.retry import DEFAULT_RETRY, Retry, Which
-from trio_jobs._errors import UsageError
 from trio_jobs._executors.custom import ExecutorFactory
-from trio_jobs._executors.inside_process import check_outside
-from trio_jobs._ports import Clock, Store
-from trio_jobs._runtime.clock import SystemClock
-from trio_jobs._runtime.hooks import JobHook, add_hook
-from trio_jobs._runtime.queue import Queue
+from trio_jobs._runtime.hook_names import JobHook, add_hook
 from trio_jobs._runtime.session_work import CloseFailure
 from trio_jobs._runtime.settings import (
     JOB_RETENTION,
@@ -30,11 +24,13 @@ from trio_jobs._runtime.settings import (
     SeatLockPath,
     Settings,
 )
-from trio_jobs._runtime.supervisor import open_queue
 from trio_jobs._service_keywords import SETTINGS, check_handler_keywords, check_service_keywords
-from trio_jobs._service_origin import caller_of_constructor, seat_of
-from trio_jobs._service_parts import ServiceParts, check_sdk, check_sdk_functions, journal_store, process_options
-from trio_jobs._stores.memory import MemoryStore
+from trio_jobs._service_origin import caller_of_constructor
+from trio_jobs._service_parts import ServiceParts, check_sdk, check_sdk_functions, process_options
+
+if TYPE_CHECKING:  # a service that is only declared does not need them
+    from trio_jobs._ports import Clock, Store
+    from trio_jobs._runtime.queue import Queue
 
 __all__ = ["Service", "parts_of"]
 
@@ -373,23 +369,12 @@ class Service:
         Cancelled:
             The running attempt is cancelled, the SDK is closed, and `queue.report` names the unfinished jobs.
         """
-        check_outside()
-        if journal is not None and store is not None:
-            raise UsageError("give journal or store, not both")
-        if clock is not None and not isinstance(clock, Clock):
-            raise UsageError("clock must conform to trio_jobs.ports.Clock: now(), elapsed() and monotonic()")
-        if store is None:
-            store = MemoryStore(reopens=False) if journal is None else journal_store(journal, allow_data_loss)
-        return open_queue(
-            handlers=dict(self._parts.handlers),
-            settings=self.settings,
-            store=store,
-            make_executor=self._parts.make_executor,
-            clock=SystemClock() if clock is None else clock,
-            chance=random.Random(seed),
-            hooks=self._parts.fixed_hooks(),
-            seat=None if self._parts.sdk_kind == "none" else seat_of(self, self._origin, self.settings, store),
-        )
+        from trio_jobs._service_opening import open_service  # a service that is only declared does not need it
+
+        return open_service(
+            self, self._parts, self._origin, self.settings,
+            journal=journal, allow_data_loss=allow_data_loss, store=store, clock=clock, seed=seed,
+        )  # fmt: skip
 
 
 def parts_of(service: Service) -> ServiceParts:

@@ -1,19 +1,14 @@
-"""Where a `Service` was made, and what that says about its seat: which lock file separates its queues."""
+"""Where a `Service` was made."""
 
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from types import FrameType
 from typing import Any, final
 
 import attrs
 
-from trio_jobs._ports import BacksUp, Store
-from trio_jobs._runtime.seat_lock import SeatLock, seat_in_memory
-from trio_jobs._runtime.settings import Settings
-
-__all__ = ["Origin", "caller_of_constructor", "seat_of"]
+__all__ = ["Origin", "caller_of_constructor"]
 
 
 @final
@@ -42,20 +37,6 @@ class Origin:
         """The name of the service: that of the global variable that has it, else that of the function that made it."""
         names = (name for name, value in list(self.globals.items()) if value is service)
         return next(names, self.function)
-
-
-def seat_of(service: object, origin: Origin, settings: Settings, store: Store) -> SeatLock | None:
-    """The lock of the seat of a service that is opened with this store. None if it is waived."""
-    given = settings.seat_lock
-    if given is None:
-        return None
-    if given is not True:
-        return SeatLock(str(Path(given).absolute()))
-    if isinstance(store, BacksUp) and store.path != ":memory:":
-        return SeatLock(f"{store.path}-seat")
-    file = origin.file()
-    module = str(origin.globals.get("__name__", "")) if file is None else Path(file).stem
-    return SeatLock(seat_in_memory(f"{module}:{origin.name_of(service)}", str(Path.cwd()) if file is None else file))
 
 
 def caller_of_constructor() -> Origin:

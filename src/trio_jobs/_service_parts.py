@@ -6,8 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
@@ -16,19 +15,18 @@ from trio_jobs._engine.handlers import Handler, SdkKind
 from trio_jobs._engine.openings import Opening
 from trio_jobs._errors import InvalidHandler, UsageError
 from trio_jobs._executors.custom import ExecutorFactory, check_executor_factory, make_custom_executor
-from trio_jobs._executors.thread import ThreadExecutor
-from trio_jobs._executors.trio_task import TrioExecutor
-from trio_jobs._ports import SdkExecutor, Store
-from trio_jobs._runtime.hooks import HookName
+from trio_jobs._runtime.hook_names import HookName
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._validation import check_factory, check_number, check_sdk_function
+
+if TYPE_CHECKING:  # a service that is only declared does not need them
+    from trio_jobs._ports import SdkExecutor
 
 __all__ = [
     "ProcessOptions",
     "ServiceParts",
     "check_sdk",
     "check_sdk_functions",
-    "journal_store",
     "process_options",
     "use_executor",
 ]
@@ -81,13 +79,21 @@ class ServiceParts:
         return attrs.evolve(self, process=None)
 
     def make_executor(self, nursery: trio.Nursery) -> SdkExecutor:
-        """A new executor. nursery: what an executor in Trio's thread runs its session in."""
+        """A new executor, of which a service imports the kind that it needs when a queue is opened.
+
+        Args:
+            nursery: What an executor in Trio's thread runs its session in.
+        """
         if self.executor is not None:
             return make_custom_executor(self.executor, nursery)
         if self.process is not None:
             return self._make_process_executor(self.process, nursery)
         if self.async_sdk is not None:
+            from trio_jobs._executors.trio_task import TrioExecutor
+
             return TrioExecutor(self.async_sdk, nursery, takes_opening=self.takes_opening)
+        from trio_jobs._executors.thread import ThreadExecutor
+
         return ThreadExecutor(self.sdk, takes_opening=self.takes_opening)
 
     def _make_process_executor(self, options: ProcessOptions, nursery: trio.Nursery) -> SdkExecutor:
@@ -229,10 +235,3 @@ def use_executor(service: object, parts: ServiceParts, settings: Settings, execu
     given = {"sdk": parts.sdk, "locate": None, "memory_limit": None, "on_killed": None}
     given |= {name: getattr(settings, name) for name in ("alive", "pump", "save")}
     parts.process = process_options(executor, lambda: service, parts.origin, given)
-
-
-def journal_store(path: str | Path, allow_data_loss: bool) -> Store:
-    """A store that keeps the jobs in a journal; see `Service.open`."""
-    from trio_jobs._stores.sqlite.store import SqliteStore  # services without a journal need no SQLite
-
-    return SqliteStore(path, allow_data_loss=allow_data_loss)

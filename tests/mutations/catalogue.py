@@ -214,8 +214,24 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a program that uses only the client sees classes and errors of private modules",
         EXPORTS,
         "_export.py",
-        "if not names <= namespace.keys():",
-        "if name not in groups and not names <= namespace.keys():",
+        "if name not in declared and not of_queue <= namespace.keys():",
+        "if name not in declared and name not in groups and not of_queue <= namespace.keys():",
+    ),
+    _M(
+        "queue imported with a service",
+        "the process of an SDK takes twice as long to start as the service that it declares",
+        EXPORTS,
+        "_export.py",
+        "if name not in declared and not of_queue <= namespace.keys():",
+        "if not of_queue <= namespace.keys():",
+    ),
+    _M(
+        "queue with private names",
+        "a program that opens a service sees classes of private modules",
+        EXPORTS,
+        "_service_opening.py",
+        '_export.import_group_of("Queue")\n',
+        "",
     ),
     # plain HTTP
     _M(

@@ -231,7 +231,8 @@ def test_every_type_in_a_public_signature_can_be_imported(name: str, function: A
     owner, _, method = name.rpartition(".")
     if method == "__init__" and owner.rpartition(".")[2] in NOT_CONSTRUCTED.split():
         return
-    for hint in typing.get_type_hints(function).values():
+    with_the_names_of_a_queue = {**vars(trio_jobs), **vars(trio_jobs.ports)}  # which a declaration does not import
+    for hint in typing.get_type_hints(function, localns=with_the_names_of_a_queue).values():
         for class_ in mentioned(hint):
             public = not class_.__module__.startswith("trio_jobs._")
             assert public, f"{name} has {class_.__module__}.{class_.__qualname__} in its signature"
@@ -248,6 +249,12 @@ NOT_FOR_A_QUEUE = """
     trio_jobs._client trio_jobs._server trio_jobs._stores.sqlite trio_jobs.testing trio_websocket wsproto h11 sqlite3
     logging.handlers asyncio rich pytest hypothesis difflib concurrent.futures trio_jobs._executors.process
 """
+#: What a service does not need that is only declared: the queue, and the public names that this imports
+NOT_FOR_A_SERVICE = f"""
+    {NOT_FOR_A_QUEUE} json trio_jobs.events trio_jobs.ports trio_jobs._ports trio_jobs._stores trio_jobs._runtime.queue
+    trio_jobs._runtime.runtime trio_jobs._runtime.supervisor trio_jobs._engine.status trio_jobs._engine.events
+    trio_jobs._engine.projection trio_jobs._executors.thread
+"""
 NOT_FOR_A_HELP = f"{NOT_FOR_A_QUEUE} trio msgspec trio_jobs._runtime trio_jobs._service"
 
 
@@ -255,11 +262,16 @@ NOT_FOR_A_HELP = f"{NOT_FOR_A_QUEUE} trio msgspec trio_jobs._runtime trio_jobs._
     ("program", "unwanted"),
     [
         pytest.param("import trio_jobs", f"{NOT_FOR_A_HELP} attr inspect", id="import"),
+        pytest.param(
+            "import trio_jobs; trio_jobs.Service().handler(kind='a', payload_type=int)(lambda payload: None)",
+            NOT_FOR_A_SERVICE,
+            id="service",
+        ),
         pytest.param("import trio_jobs; trio_jobs.Service(); trio_jobs.Queue", NOT_FOR_A_QUEUE, id="queue"),
         pytest.param("from trio_jobs._cli.main import main; main(['--help'])", NOT_FOR_A_HELP, id="help"),
     ],
 )
-def test_an_import_a_queue_and_a_help_import_only_what_they_need(program: str, unwanted: str) -> None:
+def test_an_import_a_service_a_queue_and_a_help_import_only_what_they_need(program: str, unwanted: str) -> None:
     code = f"{program}; import sys; print('imported:', *(name for name in {unwanted.split()} if name in sys.modules))"
     done = run([sys.executable, "-c", code], check=True)
     assert done.stdout.splitlines()[-1] == "imported:"
@@ -268,7 +280,8 @@ def test_an_import_a_queue_and_a_help_import_only_what_they_need(program: str, u
 @pytest.mark.parametrize(
     ("first", "group"),
     [
-        ("Service", "Job Service UsageError events.Completed ports.Store"),
+        ("Service", "Job Service UsageError"),
+        ("Queue", "Job Queue Service UsageError events.Completed ports.Store"),
         ("events", "Job Service UsageError events.Completed ports.Store"),
         ("SqliteStore", "Job SqliteStore StoreError events.Completed"),
         ("Gap", "Client Gap Job Snapshot Subscription connect events.Completed"),
@@ -291,7 +304,7 @@ def test_a_name_imported_at_first_use_brings_its_group_and_that_of_a_queue_with_
 
 def test_the_first_group_is_imported_before_another_and_nothing_is_imported_twice() -> None:
     package: dict[str, Any] = {"__name__": "trio_jobs", "__all__": ["Job", "Receipt", "Gap"]}
-    get, _ = on_first_use(package, ["events"], ["_engine.jobs"], [{"_client.updates": ["Gap"]}])
+    get, _ = on_first_use(package, {}, ["events"], ["_engine.jobs"], [{"_client.updates": ["Gap"]}])
     assert get("Gap") is trio_jobs.Gap
     assert package.keys() == {"__name__", "__all__", "Job", "Receipt", "Gap"}
     package["Job"] = None
@@ -310,3 +323,14 @@ def test_names_that_are_imported_at_first_use_are_listed_and_others_do_not_exist
     done = run([sys.executable, "-c", code])
     assert done.stdout == "[]\n"
     assert done.stderr.splitlines()[-1].startswith("AttributeError: module 'trio_jobs' has no attribute 'Servr'")
+
+
+def test_a_queue_has_its_public_name_when_a_service_is_opened() -> None:
+    code = (
+        "import trio, trio_jobs\n"
+        "async def main():\n"
+        "    async with trio_jobs.Service().open() as queue:\n"
+        "        print(type(queue).__module__, type(queue.health()).__module__)\n"
+        "trio.run(main)"
+    )
+    assert run([sys.executable, "-c", code], check=True).stdout == "trio_jobs trio_jobs\n"

@@ -34,7 +34,8 @@ from trio_jobs import (
 from trio_jobs._runtime import seat_lock
 from trio_jobs._runtime.seat_lock import SeatLock, seat_in_memory
 from trio_jobs._runtime.settings import Settings
-from trio_jobs._service_origin import Origin, seat_of
+from trio_jobs._service_opening import seat_of
+from trio_jobs._service_origin import Origin
 from trio_jobs.testing import Blocker
 
 PROGRAM = """

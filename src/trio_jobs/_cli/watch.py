@@ -22,7 +22,7 @@ from trio_jobs._engine.events import Claimed, Event, InDoubt, JobEvent, QueueEve
 from trio_jobs._engine.job_block import SUFFIX
 from trio_jobs._engine.jobs import FINAL, ErrorInfo, State, escape
 from trio_jobs._engine.json_values import moment
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._errors import UsageError
 from trio_jobs._runtime.clock import SystemClock
 

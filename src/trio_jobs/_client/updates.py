@@ -8,7 +8,7 @@ import attrs
 
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import Job
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 
 __all__ = ["Gap", "Snapshot", "Update"]
 

@@ -9,7 +9,7 @@ import attrs
 
 from trio_jobs._engine.states import State
 
-__all__ = ["PROBLEMS", "Health", "Pause", "Progress", "SdkClose", "ServerInfo", "Statistics"]
+__all__ = ["PROBLEMS", "Health", "Pause", "SdkClose", "ServerInfo", "Statistics"]
 
 
 PROBLEMS: Final = (
@@ -24,21 +24,6 @@ PROBLEMS: Final = (
     "stopping",
 )
 """The names of problems, as `Health.problems` has them."""
-
-
-@final
-@attrs.frozen
-class Progress:
-    """The progress that a handler reports. It is published, not recorded: it has no `seq`, and the newest one wins."""
-
-    job_id: str
-    """The id of the job."""
-    done: float
-    """The amount done, in the handler's own unit."""
-    total: float | None
-    """The amount to do, in the same unit; None if the handler does not know it."""
-    message: str
-    """At most 200 characters; empty without a message."""
 
 
 @final

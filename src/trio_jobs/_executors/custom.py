@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from trio_jobs._errors import UsageError
-from trio_jobs._ports import SdkExecutor
+
+if TYPE_CHECKING:  # a service without an executor of its own does not need it
+    from trio_jobs._ports import SdkExecutor
 
 __all__ = ["ExecutorFactory", "check_executor_factory", "make_custom_executor"]
 
-ExecutorFactory = Callable[[trio.Nursery], SdkExecutor]
+ExecutorFactory = Callable[[trio.Nursery], "SdkExecutor"]
 
-_MEMBERS: Final = sorted(name for name in vars(SdkExecutor) if not name.startswith("_"))
 _MUST: Final = "executor must be 'thread', 'process' or a function that takes a nursery and returns an executor"
 
 
@@ -29,12 +30,19 @@ def check_executor_factory(executor: object) -> None:
         raise UsageError(f"{_MUST}, not {executor!r:.100}")
     _refuse_pool(executor)
     if not callable(executor):
-        if all(hasattr(executor, name) for name in _MEMBERS):
+        if all(hasattr(executor, name) for name in _members()):
             raise UsageError(
                 "executor must be a function that takes a nursery and returns a new executor, since each open needs "
                 f"one of its own; {executor!r:.100} is an executor already"
             )
         raise UsageError(f"{_MUST}, not {executor!r:.100}")
+
+
+def _members() -> list[str]:
+    """The names of what an executor must have."""
+    from trio_jobs._ports import SdkExecutor
+
+    return sorted(name for name in vars(SdkExecutor) if not name.startswith("_"))
 
 
 def make_custom_executor(factory: ExecutorFactory, nursery: trio.Nursery) -> SdkExecutor:
@@ -46,7 +54,7 @@ def make_custom_executor(factory: ExecutorFactory, nursery: trio.Nursery) -> Sdk
     """
     executor = factory(nursery)
     _refuse_pool(executor)
-    missing = [name for name in _MEMBERS if not hasattr(executor, name)]
+    missing = [name for name in _members() if not hasattr(executor, name)]
     if missing:
         raise UsageError(
             f"executor returned {executor!r:.100}, which is not a trio_jobs.ports.SdkExecutor: "

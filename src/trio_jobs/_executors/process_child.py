@@ -23,7 +23,7 @@ import trio
 
 from trio_jobs._concurrency import bare_nursery
 from trio_jobs._engine.jobs import MAX_TRACEBACK, ErrorInfo
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._errors import OutcomeUnknown, SdkCallRefused, SdkCallStuck
 from trio_jobs._executors import process_messages as pm
 from trio_jobs._executors.process_output import OutputLog

@@ -23,8 +23,9 @@ from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, Outcome, escap
 from trio_jobs._exception_tree import holding
 from trio_jobs._ports import Clock, Discard
 from trio_jobs._runtime.waits import seconds_to_deadline
+from trio_jobs._sdk_call import NO_SDK
 
-__all__ = ["NO_SDK", "AttemptSlot", "RunningAttempt", "call_unprotected", "captured", "classify", "log_fields"]
+__all__ = ["AttemptSlot", "RunningAttempt", "call_unprotected", "captured", "classify", "log_fields"]
 
 _COMPLETED: Final = Outcome.COMPLETED
 _BY_LIMIT: Final = {
@@ -42,8 +43,6 @@ _NOT_RUN: Final = (
     "the handler returned {}, which has not run; declare it with async def and await what it calls, or return the "
     "result of the work"
 )
-
-NO_SDK: Final = object()  #: no call is inside, or its handler is asynchronous and the SDK is not
 
 JITTER: Final = 0.001  #: seconds by which two clocks may differ only because they are read one after the other
 

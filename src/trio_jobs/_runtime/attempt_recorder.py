@@ -16,7 +16,7 @@ from trio_jobs._call_report import CallReport
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine import decide
 from trio_jobs._engine.events import Event, JobEvent
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._errors import SdkCallRefused
 from trio_jobs._ports import Clock
 from trio_jobs._runtime.attempt import AttemptSlot, RunningAttempt

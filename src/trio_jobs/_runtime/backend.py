@@ -19,7 +19,8 @@ from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.payload_codec import json_schema
-from trio_jobs._engine.status import Health, Progress, Statistics
+from trio_jobs._engine.progress import Progress
+from trio_jobs._engine.status import Health, Statistics
 from trio_jobs._errors import JobCancelled, JobFailed, JobInDoubt, ResultUnavailable
 from trio_jobs._kept_secrets import KeepsSecrets
 from trio_jobs._runtime.backend_commands import QueueBackendCommands

@@ -18,7 +18,8 @@ from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.operator_actions import OperatorAction
-from trio_jobs._engine.status import Health, Progress, Statistics
+from trio_jobs._engine.progress import Progress
+from trio_jobs._engine.status import Health, Statistics
 from trio_jobs._event_stream import EventStream
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._runtime.thread_commands import ThreadCommands

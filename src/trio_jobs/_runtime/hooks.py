@@ -14,45 +14,26 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import outcome
 import trio
 
 from trio_jobs._concurrency import NEVER, WakeUp, raised_by_signal
 from trio_jobs._engine.jobs import Job, JobRecord, view
-from trio_jobs._errors import UsageError
 from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
 from trio_jobs._runtime.attempt import captured
+from trio_jobs._runtime.hook_names import HookName, JobHook
 from trio_jobs._runtime.session_work import CloseFailure
 
-__all__ = ["HookName", "Hooks", "JobHook", "add_hook"]
+__all__ = ["Hooks"]
 
 log: Final = Log("trio_jobs.hooks")
-
-JobHook = Literal["overdue", "stuck", "in_doubt", "failed", "completed", "cancelled"]
-HookName = Literal[JobHook, "close_failed"]
 
 WAITING: Final = 1000  #: calls of one hook that wait; far more notifications than a person can read
 TIMEOUT: Final = 30.0  #: seconds; enough to send a mail
 STOP_TIMEOUT: Final = 2.0  #: seconds; most supervisors kill a process 10 seconds after they have asked it to stop
-
-
-def add_hook(hooks: dict[HookName, list[Callable[[Any], Any]]], hook: HookName, fn: Callable[[Any], Any]) -> None:
-    """Register a function.
-
-    Raises:
-        UsageError: There is no such hook, `fn` cannot be called, or it is registered for this hook already.
-    """
-    if hook not in get_args(HookName):
-        raise UsageError(f"there is no hook {hook!r:.100}; the hooks are {', '.join(get_args(HookName))}")
-    if not callable(fn):
-        raise UsageError(f"the hook for {hook} must be a function, not {fn!r:.100}")
-    functions = hooks.setdefault(hook, [])
-    if fn in functions:
-        raise UsageError(f"{fn!r:.100} is registered for {hook} already; it would be called twice for each event")
-    functions.append(fn)
 
 
 class Hooks:

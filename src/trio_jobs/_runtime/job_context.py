@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
-from typing import Any, Final, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import msgspec
 import trio
@@ -19,11 +19,13 @@ import trio
 from trio_jobs._call_report import CallReport
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.jobs import escape, open_step, to_datetime
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._errors import InvalidHandler, SdkCallRefused, UsageError
-from trio_jobs._runtime.attempt import NO_SDK, RunningAttempt
-from trio_jobs._sdk_call import CallHandle, SaveCall
+from trio_jobs._sdk_call import NO_SDK, CallHandle, SaveCall
 from trio_jobs._validation import check_text, plain_text
+
+if TYPE_CHECKING:  # a queue imports the rest of the runtime when it is opened
+    from trio_jobs._runtime.attempt import RunningAttempt
 
 __all__ = ["AsyncJobContext", "ContextFactory", "JobContext", "Recorder", "context_factory"]
 
@@ -274,7 +276,7 @@ def _refuse_not_run(report: CallReport) -> None:
         raise InvalidHandler(f"save returned {report.not_run}, which has not run")
 
 
-ContextFactory = Callable[[RunningAttempt], JobContext | AsyncJobContext]
+ContextFactory = Callable[["RunningAttempt"], JobContext | AsyncJobContext]
 
 
 def context_factory(recorder: Recorder, token: trio.lowlevel.TrioToken) -> ContextFactory:

@@ -12,7 +12,8 @@ from trio_jobs._engine.job_filter import ListConditions
 from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import Job, Receipt, State
 from trio_jobs._engine.new_job import NewJob
-from trio_jobs._engine.status import Health, Progress, Statistics
+from trio_jobs._engine.progress import Progress
+from trio_jobs._engine.status import Health, Statistics
 from trio_jobs._event_stream import EventStream
 from trio_jobs._runtime.backend import QueueBackend
 from trio_jobs._runtime.from_thread import FromThread

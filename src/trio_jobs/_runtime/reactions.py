@@ -15,7 +15,8 @@ from trio_jobs._runtime.attempt import AttemptSlot, log_fields
 from trio_jobs._runtime.blocking_job import BlockingJob
 from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.feed import Feed
-from trio_jobs._runtime.hooks import Hooks, JobHook
+from trio_jobs._runtime.hook_names import JobHook
+from trio_jobs._runtime.hooks import Hooks
 from trio_jobs._runtime.pruner import Pruner
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager

@@ -29,7 +29,8 @@ from trio_jobs._runtime.event_log import EventLog
 from trio_jobs._runtime.expected_wait import ExpectedWaits
 from trio_jobs._runtime.feed import Feed
 from trio_jobs._runtime.histories import Histories
-from trio_jobs._runtime.hooks import HookName, Hooks
+from trio_jobs._runtime.hook_names import HookName
+from trio_jobs._runtime.hooks import Hooks
 from trio_jobs._runtime.interrupter import Interrupter
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.job_commands import JobCommands

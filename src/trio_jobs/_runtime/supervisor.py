@@ -34,7 +34,7 @@ from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, StoreEr
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock
-from trio_jobs._runtime.hooks import HookName
+from trio_jobs._runtime.hook_names import HookName
 from trio_jobs._runtime.pumped_executor import PumpedExecutor
 from trio_jobs._runtime.queue import Queue
 from trio_jobs._runtime.restored_jobs import check_restored_jobs, resume_restored_jobs

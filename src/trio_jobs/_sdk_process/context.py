@@ -8,10 +8,10 @@ from typing import Any, cast, final
 import attrs
 import msgspec
 
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._executors.process_messages import JobFacts
-from trio_jobs._runtime.attempt import NO_SDK
 from trio_jobs._runtime.job_context import JobContext
+from trio_jobs._sdk_call import NO_SDK
 
 __all__ = ["JobInProcess", "ProcessJobContext"]
 

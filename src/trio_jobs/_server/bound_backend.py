@@ -26,7 +26,8 @@ from trio_jobs._engine.job_list import CURSOR
 from trio_jobs._engine.jobs import CancelAnswer, Job, Receipt, State
 from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.operator_events import VerifyWord
-from trio_jobs._engine.status import Health, Progress, Statistics
+from trio_jobs._engine.progress import Progress
+from trio_jobs._engine.status import Health, Statistics
 from trio_jobs._errors import KeyConflict, PermissionDenied
 from trio_jobs._lookup_errors import AmbiguousJob, JobNotFound
 

@@ -23,7 +23,7 @@ from trio_jobs._backend import Backend
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine.event_cursor import Filter
 from trio_jobs._engine.jobs import escape
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._log import Log
 from trio_jobs._server.access import Access
 from trio_jobs._server.accounts import Account

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 
 __all__ = ["NewestProgress"]
 

@@ -20,7 +20,7 @@ import trio
 
 from trio_jobs._backend import Backend, BackendHolder
 from trio_jobs._concurrency import bare_nursery, is_cancellation
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._exception_tree import contains
 from trio_jobs._log import Log
 from trio_jobs._server.access import Access

@@ -14,7 +14,7 @@ import trio
 from trio_jobs._backend import Backend
 from trio_jobs._concurrency import WakeUp
 from trio_jobs._engine.event_cursor import Filter
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._server.accounts import Account
 from trio_jobs._server.followed_jobs import FollowedJobs
 from trio_jobs._server.http_connection import UntilGone

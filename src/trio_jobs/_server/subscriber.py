@@ -16,7 +16,7 @@ from trio_jobs._backend import Backend
 from trio_jobs._engine.event_cursor import Cursor, Filter
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import Job
-from trio_jobs._engine.status import Progress
+from trio_jobs._engine.progress import Progress
 from trio_jobs._errors import Lagged
 from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._server.bound_backend import bound

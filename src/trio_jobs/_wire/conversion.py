@@ -18,8 +18,9 @@ from trio_jobs._engine.events import ALL_EVENTS, Event, JobEvent, QueueEvent
 from trio_jobs._engine.jobs import Attempt, ErrorInfo, Job, to_datetime
 from trio_jobs._engine.json_values import moment
 from trio_jobs._engine.operator_actions import OperatorAction
+from trio_jobs._engine.progress import Progress
 from trio_jobs._engine.states import State
-from trio_jobs._engine.status import Health, Progress, ServerInfo, Statistics
+from trio_jobs._engine.status import Health, ServerInfo, Statistics
 from trio_jobs._engine.transitions import STATE_AFTER
 from trio_jobs._wire import methods as w
 from trio_jobs._wire.codes import MAX_HISTORY_BYTES
