@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import trio
 
-__all__ = ["LoopCalls"]
+from trio_jobs._eventfd import open_eventfd, read_eventfd, write_eventfd
 
-#: Whether the system has eventfds
-HAS_EVENTFD: Final = sys.platform == "linux" and hasattr(os, "eventfd")
+__all__ = ["LoopCalls"]
 
 
 class LoopCalls(trio.abc.Instrument):
@@ -66,8 +64,8 @@ class LoopCalls(trio.abc.Instrument):
     def _wake(self) -> bool:
         """Wake the loop with the eventfd. False: there is none."""
         with self._lock:
-            if sys.platform == "linux" and self._eventfd is not None:
-                os.eventfd_write(self._eventfd, 1)
+            if self._eventfd is not None:
+                write_eventfd(self._eventfd, 1)
                 return True
         return False
 
@@ -87,16 +85,13 @@ class LoopCalls(trio.abc.Instrument):
 
     def _make_soon(self) -> None:
         """Called through `run_sync_soon`. It opens the eventfd, rather than `start`: some threads never post."""
-        if HAS_EVENTFD and self._is_started and self._eventfd is None:
-            self._open_eventfd()
+        if self._is_started and self._eventfd is None:
+            eventfd = open_eventfd()
+            if eventfd is not None:
+                self._start_waiting(eventfd)
         self._make_calls()
 
-    def _open_eventfd(self) -> None:
-        assert sys.platform == "linux"
-        try:
-            eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        except OSError:  # the process has no more file descriptors: go on without it
-            return
+    def _start_waiting(self, eventfd: int) -> None:
         try:
             trio.lowlevel.spawn_system_task(self._wait, eventfd)
         except RuntimeError:  # the run is about to end
@@ -106,12 +101,11 @@ class LoopCalls(trio.abc.Instrument):
 
     async def _wait(self, eventfd: int) -> None:
         """Wait for the eventfd, so that it wakes the loop, until `stop` or the end of the run."""
-        assert sys.platform == "linux"
         try:
             while self._is_started:
                 await trio.lowlevel.wait_readable(eventfd)
                 try:
-                    os.eventfd_read(eventfd)
+                    read_eventfd(eventfd)
                 except BlockingIOError:  # not written to
                     continue
                 self._make_calls()  # those posted after the instrument was called and before the eventfd was read

@@ -221,6 +221,8 @@ class DurableStore(Generic[L]):
             result = received
             done.set()
 
+        assert self._group_commit is not None
+        self._group_commit.flush()  # what was appended before is committed before
         self._reads.add(done)
         self.writer.inbox.put(ReadRequest(run, on_result))
         try:

@@ -14,7 +14,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, Final, Protocol
 
 import attrs
@@ -26,6 +26,7 @@ from trio_jobs._engine.events import Event
 from trio_jobs._errors import StoreError
 from trio_jobs._log import Log
 from trio_jobs._stores.durable_log import DurableLog, LogFailure
+from trio_jobs._stores.writer_inbox import WriterInbox
 
 __all__ = ["CLOSE", "Item", "Opened", "ReadRequest", "Replacement", "StoreListener", "WriterThread"]
 
@@ -93,7 +94,7 @@ class WriterThread:
     """
 
     def __init__(self, log: DurableLog, listener: StoreListener, post: Callable[..., None]) -> None:
-        self.inbox: SimpleQueue[Item] = SimpleQueue()
+        self.inbox: WriterInbox[Item] = WriterInbox()
         self._log = log
         self._listener = listener
         self._post = post
@@ -150,6 +151,7 @@ class WriterThread:
                 self._log.close()
             except BaseException as error:  # whoever waits for the end of the thread would wait for ever
                 log.error("%s: not everything of it could be closed: %s", self._log.name, describe(error))
+            self.inbox.close()
             self._notify(self._listener.on_closed)
 
     def _serve(self) -> None:
