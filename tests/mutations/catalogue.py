@@ -1967,7 +1967,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "read before what was appended",
         "a prune does not find the events that were appended just before it",
-        "tests/stores/test_second_times.py",
+        "tests/stores/test_writer_inbox.py",
         "_stores/durable_store.py",
         "self._group_commit.flush()  # what was appended before is committed before",
         "pass",

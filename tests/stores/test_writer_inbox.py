@@ -11,12 +11,18 @@ from queue import Empty, SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
+import outcome
 import pytest
+import trio
+import trio.testing
 
 import trio_jobs
+from trio_jobs._engine import events as ev
 from trio_jobs._eventfd import open_eventfd
 from trio_jobs._stores import writer_inbox
+from trio_jobs._stores.durable_store import DurableStore
 from trio_jobs._stores.writer_inbox import WriterInbox
+from trio_jobs._stores.writer_thread import ReadRequest
 
 DEADLINE = 5.0
 
@@ -159,3 +165,34 @@ def test_an_item_that_is_added_after_the_end_wakes_nobody(eventfds: list[int]) -
         assert taken.get(timeout=DEADLINE) == 1
     inbox.put(2)
     assert not eventfds
+
+
+class Log:
+    """The log of an empty store."""
+
+    name, epoch, last_seq, oldest = "the log", "0" * 32, 0, 1
+
+
+class Writer:
+    """A writer thread that does nothing but open."""
+
+    def __init__(self, log: object, listener: Any, post: object) -> None:
+        self.inbox: SimpleQueue[Any] = SimpleQueue()
+        self._listener = listener
+
+    def start(self) -> None:
+        self._listener.on_opened(outcome.Value([]))
+
+
+async def test_a_read_is_put_behind_what_was_appended_before_it() -> None:
+    store: DurableStore[Any] = DurableStore(Log, make_writer=Writer)  # type: ignore[arg-type] # what is used of both
+    await store.open(lambda events: None, None, None)
+    event = ev.Resumed(seq=1, at=0.0)
+    async with trio.open_nursery() as nursery:
+        store.append([event])
+        nursery.start_soon(store.read, str)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert store.writer is not None
+    assert store.writer.inbox.get_nowait() == [event]
+    assert isinstance(store.writer.inbox.get_nowait(), ReadRequest)
