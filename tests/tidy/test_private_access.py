@@ -7,6 +7,7 @@ defines `_name`. Lower a maximum here in the commit that removes an access; do n
 from __future__ import annotations
 
 import ast
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,8 +73,8 @@ def _excess(counts: Counter[str], maxima: dict[str, int]) -> dict[str, str]:
 def _across_packages() -> Counter[str]:
     """By "file name"."""
     own: dict[str, set[str]] = {}
-    for file, tree in _trees(SOURCE):
-        own.setdefault(_package(file), set()).update(_defined(tree))
+    for file in _files(SOURCE):
+        own.setdefault(_package(file), set()).update(_names(file)[1])
     return Counter(
         f"{file.relative_to(SOURCE).as_posix()} {name}"
         for file, name in _accesses(SOURCE)
@@ -86,18 +87,28 @@ def _package(file: Path) -> str:
     return parts[0] if len(parts) > 1 else "trio_jobs"
 
 
-def _trees(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
-    for file in sorted(folder.rglob("*.py")):
-        yield file, ast.parse(file.read_text(encoding="utf-8"))
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
 
 
 def _accesses(folder: Path) -> Iterator[tuple[Path, str]]:
-    for file, tree in _trees(folder):
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Attribute) or not _is_private(node.attr):
-                continue
-            if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
-                yield file, node.attr
+    for file in _files(folder):
+        for name in _names(file)[0]:
+            yield file, name
+
+
+@functools.cache
+def _names(file: Path) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The private attributes that a file accesses, and the names that it defines. The tree itself is not kept."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    accessed = tuple(
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and _is_private(node.attr)
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    )
+    return accessed, frozenset(_defined(tree))
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
