@@ -122,7 +122,7 @@ def cuts(points: int, seed: int) -> None:
 
 
 def test_a_power_cut_loses_no_acknowledged_event() -> None:
-    cuts(1000, seed=1)
+    cuts(400, seed=1)
 
 
 @pytest.mark.campaign
@@ -305,7 +305,7 @@ def count_calls() -> int:
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_fault_at_any_call_and_a_power_cut_lose_nothing(length: int) -> None:
     """One call fails, or two in a row; after a failed sync the system has dropped the pages."""
-    faults(length, cuts_each=6, seed=3)
+    faults(length, cuts_each=4, seed=3)
 
 
 @pytest.mark.campaign
