@@ -92,8 +92,12 @@ def seats_of_a_test_are_its_own(tmp_path_factory: pytest.TempPathFactory, monkey
     """In this folder are the lock files of services without a journal. A test can leave one held, by a call that does
     not return, and the tests of other processes use the same services."""
     folder = tmp_path_factory.getbasetemp() / f"runtime-{next(_numbers)}"
-    folder.mkdir()
-    monkeypatch.setattr(seat_lock, "runtime_folder", lambda: folder)
+
+    def make_folder() -> Path:
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    monkeypatch.setattr(seat_lock, "runtime_folder", make_folder)
 
 
 @pytest.fixture(autouse=True)

@@ -61,11 +61,11 @@ WHATS = ("good", "fails", "snoozes", "retries", "slow", "cancelled", "good again
 
 
 RULES: dict[str, Any] = {"retry": Retry(2, waits=[3]), "attempt_timeout": 10}
-FAILS: dict[str, list[BaseException]] = {
-    "fails": [Wrong(), Wrong(), Wrong()],
-    "snoozes": [Snooze(5)],
-    "retries": [Wrong()],
-}
+
+
+def failures() -> dict[str, list[BaseException]]:
+    """What is raised, anew for each day: the traceback of an exception that is raised again becomes longer."""
+    return {"fails": [Wrong(), Wrong(), Wrong()], "snoozes": [Snooze(5)], "retries": [Wrong()]}
 
 
 @attrs.define
@@ -89,7 +89,7 @@ def make_day(kind: HostKind, option: Option, clock: MockClock, **settings: Any) 
     if kind == "trio":
         return day_in_the_loop(option, settings)
     sdk = RecordingThreadSdk(clock.current_time)
-    for what, errors in FAILS.items():
+    for what, errors in failures().items():
         sdk.does(what, *errors)
     hangs = [Blocker() for _ in range(3)]
     sdk.does("slow", *hangs)
@@ -113,7 +113,7 @@ def day_in_the_loop(option: Option, settings: dict[str, Any]) -> Day:
         result: str = await job.step("act", act) if option.steps else await act()
         return result
 
-    for what, errors in FAILS.items():
+    for what, errors in failures().items():
         sdk.fails(what, *errors)
     return Day(sdk, service)
 
