@@ -55,6 +55,7 @@ PAUSE: Final = "tests/runtime/test_pause.py"
 SUBSCRIPTIONS: Final = "tests/server/test_subscriptions.py"
 METHODS: Final = "tests/server/test_methods.py"
 JOB_FILTERS: Final = "tests/engine/test_job_filters.py"
+KEEP_ALIVE: Final = "tests/server/test_keep_alive.py"
 JOB_MEMORY: Final = "tests/engine/test_job_memory.py"
 FINDING: Final = "tests/runtime/test_finding.py"
 LABELS: Final = "tests/runtime/test_labels.py"
@@ -2791,6 +2792,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_server/connection.py",
         "self._limiter.measure(message, cost(params), request_id)",
         "self._limiter.measure(message, 1, request_id)",
+    ),
+    _M(
+        "connections pinged in the order in which they came",
+        "a client that is gone is noticed only after all that came before it have been asked again",
+        KEEP_ALIVE,
+        "_server/keep_alive.py",
+        "                del self._due[connection]\n",
+        "",
     ),
     _M(
         "payload kept in the bytes of its encoder",

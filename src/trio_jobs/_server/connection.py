@@ -2,8 +2,8 @@
 
 A connection has four kinds of tasks: the reader of trio-websocket; `_listen`, which receives each message at once,
 since a server that does not read neither answers a ping nor notices a close; one task for each request in progress; and
-the pump, which sends the events that subscriptions have not been sent yet. The connection ends when `_listen` ends, or
-when `leave` is called with a close code.
+the pump, which sends pings and the events that subscriptions have not been sent yet. The connection ends when `_listen`
+ends, or when `leave` is called with a close code.
 
 When `leave` closes a connection, all tasks are cancelled, one close frame is sent, and everything received is discarded
 until the client has answered or `close_timeout` has passed. At the stop of the server, `close_nowait` sends the frame
@@ -105,6 +105,8 @@ class Connection:
         self._ready: dict[Subscriber, None] = {}
         self._progress = NewestProgress()
         self._news = WakeUp()
+        self._asks = False  # a ping is to be sent
+        self._asked_at: float | None = None  # when the last one was sent, on Trio's clock
         self._scope = trio.CancelScope()
         stream.on_rest = self._news.set
 
@@ -183,7 +185,6 @@ class Connection:
             return
         self.is_established = True
         nursery.start_soon(self._pump)
-        nursery.start_soon(self._keep_alive)
         try:
             await self._listen(websocket, nursery)
         except ConnectionClosed as closed:
@@ -217,8 +218,7 @@ class Connection:
             except RpcError as error:
                 await self._refuse(self._limiter.measure(message, 1, error.id) or error)
                 continue
-            refusal = self._limiter.measure(message, cost(params), request_id)
-            if refusal is not None:
+            if (refusal := self._limiter.measure(message, cost(params), request_id)) is not None:
                 await self._refuse(refusal)
                 continue
             if self._in_flight >= self.limits.in_flight:  # no strike: a client may have counted an answer already
@@ -290,11 +290,8 @@ class Connection:
         return scope is not None
 
     async def _send(self, make: Callable[[], bytes]) -> None:
-        await self._send_made(lambda: text_frame(make()))
-
-    async def _send_made(self, make: Callable[[], bytes]) -> None:
         try:
-            await self._stream.send_made(make)
+            await self._stream.send_made(lambda: text_frame(make()))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._scope.cancel()
 
@@ -346,7 +343,10 @@ class Connection:
             await self._news.wait()
             try:
                 await self._stream.flush()
-                while self._ready:
+                while self._ready or self._asks:
+                    if self._asks:
+                        self._asks = False
+                        await self._stream.send_made(self._ping)
                     for subscriber in [*self._ready]:
                         await self._write_for(subscriber)
                 if self._progress:
@@ -381,20 +381,20 @@ class Connection:
 
     # keep-alive
 
-    async def _keep_alive(self) -> None:
-        await trio.sleep(self._limits.ping)
-        while True:
-            asked_at = trio.current_time()
-            await self._send_made(self._ping)
-            await trio.sleep(self._limits.ping)
-            if (problem := self._access.problem(self.identity)) is not None:  # a session or a ticket has expired
-                self.leave(CloseCode.UNAUTHORISED, problem)
-            if self._stream.heard_at < asked_at:
-                self._stream.reset_when_closed()
-                self._scope.cancel()
+    def keep_alive(self) -> None:
+        """See `Pinged.keep_alive`."""
+        if (problem := self._access.problem(self.identity)) is not None:  # a session or a ticket has expired
+            self.leave(CloseCode.UNAUTHORISED, problem)
+        elif self._asked_at is not None and self._stream.heard_at < self._asked_at:
+            self._stream.reset_when_closed()
+            self._scope.cancel()
+        else:
+            self._asks = True
+            self._news.set()
 
     def _ping(self) -> bytes:
         """A ping, and the position of each subscription that is up to date, from which the client can resume."""
+        self._asked_at = trio.current_time()
         others = () if self.identity.ticket is not None else self.subscribers.values()
         sleeping = [s for s in others if s.caught_up and s not in self._ready]
         return b"".join((ping_frame(b"?"), *(s.position() for s in sleeping)))

@@ -34,6 +34,7 @@ from trio_jobs._server.handshake import Handshake, Peer, RequestReader
 from trio_jobs._server.http import Pages
 from trio_jobs._server.http_server import HttpServer
 from trio_jobs._server.identity import Problem
+from trio_jobs._server.keep_alive import KeepAlive
 from trio_jobs._server.known_token import ANYONE
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.listener import accept_forever, listen
@@ -103,6 +104,7 @@ class Server:
         )
         self.shared_events = EventsByScope(backend.events)
         self._open: dict[Connection, None] = {}
+        self._keep_alive = KeepAlive(limits.ping)
         self._places = Places(limits)
         pages = Pages(backend, self, self._metrics, page=page, prefix=self._rules.prefix)
         self._sse = SseParts(backend, self.shared_events, self._pacer, self._followed, random.random)
@@ -151,6 +153,7 @@ class Server:
 
                 nursery.start_soon(self._refusals.run)
                 nursery.start_soon(self.access.watch, self._close_strangers)
+                nursery.start_soon(self._keep_alive.run)
                 if self._metrics is not None:
                     nursery.start_soon(self._metrics.run)
                 for listener in self._listeners:
@@ -243,6 +246,7 @@ class Server:
             if refusal is None:  # otherwise head_timeout stays in force until the client has answered the close frame
                 scope.deadline = float("inf")
                 self._places.know(scope)
+                self._keep_alive.add(connection)
             if self._closing:
                 connection.leave(CloseCode.GOING_AWAY, "the server is stopping")
 
@@ -252,6 +256,7 @@ class Server:
             await connection.run(accepted)
         finally:
             del self._open[connection]
+            self._keep_alive.remove(connection)
 
     async def _close_strangers(self) -> None:
         """Close the connections of clients whose token was removed, and whose page session or ticket has ended."""
