@@ -125,6 +125,36 @@ async def test_p8_a_reader_whose_events_are_gone_gets_lagged_and_can_continue_be
         assert (await anext(slow)).seq == last - 99
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_other_tasks_run_while_a_reader_reads_what_it_has_missed(autojump_clock: MockClock, wanted: bool) -> None:
+    """Also if none of the events that it reads is one of those that it follows."""
+    rig = make_rig("trio", settings={"buffer": 1000})
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with rig.open_jumping() as queue:
+        await queue.pause()
+        for n in range(9 * PAGE // 2):
+            await queue.submit("work", str(n))
+        last = await queue.submit("work", "last")
+        stream = queue.events(after=0, jobs=None if wanted else {last.job_id})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count_turns)
+            await trio.lowlevel.checkpoint()
+            turns = 0
+            async for event in stream:
+                if event.seq >= 4 * PAGE:
+                    break
+            assert turns >= 3
+            nursery.cancel_scope.cancel()
+        await queue.resume()
+
+
 async def test_p8_a_reader_in_a_cancelled_scope_reads_nothing(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind)
     async with rig.open() as queue:
