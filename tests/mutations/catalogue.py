@@ -2581,9 +2581,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an attempt that waits for a failing disk starts although the queue was paused meanwhile",
         SIMULATOR,
         "_runtime/attempt_runner.py",
-        "        if not self._start(record, handler):\n",
+        "        started = self._start(record, handler)\n",
         "        await self._event_log.committed(self._event_log.projection.seq)\n"
-        "        if not self._start(record, handler):\n",
+        "        started = self._start(record, handler)\n",
     ),
     _M(
         "note lost",
@@ -4017,7 +4017,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a stop and an operator's cancel do not interrupt the call",
         INTERRUPTIONS,
         "_runtime/attempt.py",
-        "        if self.interrupts is not None and (why",
+        "        if interrupts is not None and (why",
         "        if False and (why",
     ),
     _M(

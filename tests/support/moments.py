@@ -12,5 +12,5 @@ __all__ = ["without_moments"]
 def without_moments(record: JobRecord) -> JobRecord:
     """The record as another process folds it."""
     due, deadline = (wait and Wait(wait.seconds, None) for wait in (record.due_wait, record.deadline_wait))
-    moments = dict.fromkeys(("changed_elapsed", "started_elapsed", "ended_elapsed"))
+    moments = dict.fromkeys(("changed_elapsed", "ended_elapsed"))
     return msgspec.structs.replace(record, due_wait=due, deadline_wait=deadline, **moments)

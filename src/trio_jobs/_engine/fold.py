@@ -115,7 +115,6 @@ def _wait_of(seconds: float | None, elapsed: float | None) -> Wait | None:
 
 def _started(record: JobRecord, event: ev.Started, elapsed: float | None) -> None:
     record.attempts = (*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered))
-    record.started_elapsed = elapsed
     if record.due_at is not None:
         record.due_at = record.due_wait = None
     if record.reason:
@@ -170,7 +169,8 @@ def _ended(record: JobRecord, event: ev.Ended, elapsed: float | None) -> None:
         attempt = record.attempts[-1]
         attempt.ended_at = event.at
         attempt.outcome = outcome
-        record.ended_elapsed = elapsed
+        if elapsed is not None:
+            record.ended_elapsed = elapsed
         if attempt.ended_by is not event.ended_by:
             attempt.ended_by = event.ended_by
         if attempt.entered is not event.entered:
@@ -223,7 +223,7 @@ def _returned(record: JobRecord, event: ev.Returned, elapsed: float | None) -> N
 
 
 def _completed(record: JobRecord, event: ev.Completed, elapsed: float | None) -> None:
-    _ended(record, event, elapsed)
+    _ended(record, event, None)  # nothing waits for the time since this end
     if record.claim is not None:
         record.claim = None
     result, problem = event.result, event.problem

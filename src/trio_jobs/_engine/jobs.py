@@ -148,10 +148,9 @@ class JobRecord(msgspec.Struct, gc=False):
     # the wait that ends at `due_at`, and that from the submit to `deadline_at`; None for a date
     due_wait: Wait | None = None
     deadline_wait: Wait | None = None
-    # on the clock of elapsed seconds: when the last event, the start and the end of the last attempt were recorded;
-    # None if that was not in this process
+    # on the clock of elapsed seconds: when the last event was recorded, and the end of the last attempt that did not
+    # complete the job; None if that was not in this process
     changed_elapsed: float | None = None
-    started_elapsed: float | None = None
     ended_elapsed: float | None = None
     labels: Mapping[str, str] | None = None
     # what operators did: the newest `MAX_ACTIONS`

@@ -59,6 +59,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
 
     record: JobRecord
     handler: Handler
+    started_elapsed: float = 0.0
+    """When its start was recorded, on the clock of elapsed time."""
     scope: trio.CancelScope | None = None
     """Limits the handler: by attempt_timeout, by an operator's cancel and by the stop of the queue. None while no
     handler is running: the scope of an attempt without a limit is also that of the next one."""
@@ -93,8 +95,8 @@ class RunningAttempt(msgspec.Struct, eq=False):
     Only the stop of the queue cancels it: after an operator's cancel, verify must still resolve the doubt."""
     stopped: bool = False
     """The queue is stopping."""
-    interrupts: Callable[[RunningAttempt], None] | None = None
-    """Interrupts the call that is inside; None before the attempt is in the slot."""
+    slot: AttemptSlot | None = None
+    """Where it runs; None before it is there."""
     verifies: bool = False
     """What runs is verify, which an operator's cancel does not end."""
     interrupted_call: int | None = None
@@ -107,12 +109,16 @@ class RunningAttempt(msgspec.Struct, eq=False):
     """The SDK handle of an asynchronous handler; None for other calls."""
     group: tuple[JobRecord, ...] = ()
     """If this is not an attempt but a save: the jobs whose work is saved, of which `record` is the first."""
-    recorder: Any = None
-    """Records the steps and the progress; None before the attempt is in the slot."""
     on_end_requested: Callable[[], None] | None = None
     """Called when the attempt should end, for a call in another process, which cannot read `should_end`."""
     commit_scope: trio.CancelScope | None = None
     """Limits the wait for the commit of a step, in which a thread cannot be cancelled; None if there is none."""
+
+    @property
+    def recorder(self) -> Any:
+        """Records the steps and the progress of the attempt, which is in the slot."""
+        assert self.slot is not None
+        return self.slot.recorder
 
     @property
     def stuck_after(self) -> float:
@@ -214,8 +220,9 @@ class RunningAttempt(msgspec.Struct, eq=False):
             if self.scope is not None:
                 self.scope.cancel()
         self.request_end()
-        if self.interrupts is not None and (why is EndedBy.STOP or not self.verifies):
-            self.interrupts(self)
+        interrupts = None if self.slot is None else self.slot.interrupts
+        if interrupts is not None and (why is EndedBy.STOP or not self.verifies):
+            interrupts(self)
 
     def ended_by(self) -> EndedBy | None:
         """Return what has ended the attempt, or is ending it; None if nothing has."""
@@ -253,8 +260,7 @@ class AttemptSlot:
     def fill(self, running: RunningAttempt) -> RunningAttempt:
         assert self.current is None
         self.current = running
-        running.interrupts = self.interrupts
-        running.recorder = self.recorder
+        running.slot = self
         return running
 
     def empty(self) -> None:

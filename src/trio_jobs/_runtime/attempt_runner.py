@@ -16,6 +16,7 @@ import trio
 from trio_jobs._call_report import CallReport, report_result
 from trio_jobs._concurrency import NEVER
 from trio_jobs._engine import decide
+from trio_jobs._engine import events as ev
 from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import JobRecord, Outcome, State
@@ -33,6 +34,7 @@ from trio_jobs._runtime.call_parts import CallParts
 from trio_jobs._runtime.job_context import ContextFactory
 from trio_jobs._runtime.saver import Saver
 from trio_jobs._runtime.scheduler import Scheduler
+from trio_jobs._runtime.shared_state import Estimates
 from trio_jobs._runtime.start_commit import StartCommit
 from trio_jobs._runtime.verification import Verification, not_started
 from trio_jobs._sdk_call import CallHandle, HandlerCall
@@ -44,6 +46,7 @@ log: Final = Log("trio_jobs.consumer")
 _PROCESSING: Final = State.PROCESSING
 _COMPLETED: Final = Outcome.COMPLETED
 _DIED: Final = Outcome.DIED
+_LAST_EVENTS: Final = frozenset({ev.Returned, ev.Completed, ev.Failed, ev.Cancelled})  #: those of a job's last attempt
 
 #: The first attempts of a queue whose start is awaited also if they are idempotent. A job that killed the process is
 #: among the first ones of the next process. It is behind those whose ends were not committed: some ten
@@ -61,6 +64,7 @@ class AttemptRunner:
         verification: Verification,
         make_context: ContextFactory,
         saver: Saver | None,
+        estimates: Estimates,
         max_crashes: int,
     ) -> None:
         self._event_log = parts.event_log
@@ -75,6 +79,7 @@ class AttemptRunner:
         self._verification = verification
         self._make_context = make_context
         self._saver = saver
+        self._estimates = estimates
         self._max_crashes = max_crashes
         self._chance = parts.chance
         self._attempts = 0
@@ -93,9 +98,10 @@ class AttemptRunner:
         Returns when the result is recorded and, if verify could resolve a doubt at once, the doubt is resolved.
         """
         handler = self._handlers[record.kind]
-        if not self._start(record, handler):
+        started = self._start(record, handler)
+        if started is None:
             return
-        running = self._slot.fill(RunningAttempt(record, handler))
+        running = self._slot.fill(RunningAttempt(record, handler, started))
         try:
             if self._event_log.durable and self._awaits_start(record, handler):
                 running.stop_scope = self.start_commit
@@ -134,15 +140,16 @@ class AttemptRunner:
         if record.doubt is not None:
             await self._verification.resolve_soon(record, handler)
 
-    def _start(self, record: JobRecord, handler: Handler) -> bool:
-        """Record the start of an attempt. False: the job has expired, or must not be repeated."""
+    def _start(self, record: JobRecord, handler: Handler) -> float | None:
+        """Record the start of an attempt, and return its elapsed time. None: the job has expired, or must not be
+        repeated."""
         event_log, clock = self._event_log, self._clock
         now, elapsed = clock.now(), clock.elapsed()
         self._scheduler.look(now, elapsed)  # a clock may have advanced since it was last read
         seq = event_log.projection.seq + 1
         events = decide.start(record, handler.enters_at_start, handler.rules, now, seq, elapsed)
         event_log.append(events, elapsed)
-        return bool(events) and record.state is _PROCESSING
+        return elapsed if events and record.state is _PROCESSING else None
 
     def _awaits_start(self, record: JobRecord, handler: Handler) -> bool:
         """Whether the start of this attempt is committed before its handler is called.
@@ -250,6 +257,9 @@ class AttemptRunner:
             events = decide.end(record, result, rules, clock.now(), self._chance(), seq, elapsed)
         if events:
             event_log.append(events, elapsed)
+            last: Any = events[-1]
+            if type(last) in _LAST_EVENTS and last.outcome is not None:
+                self._estimates.add(record.kind, elapsed - running.started_elapsed)
         elif ended is not Outcome.INSIDE:  # else its call was abandoned and has not returned
             log.warning(
                 "job %s: its call ended (%s) after the job was resolved",

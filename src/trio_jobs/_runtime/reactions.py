@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import JobRecord, Outcome, escape
+from trio_jobs._engine.jobs import JobRecord, escape
 from trio_jobs._errors import StoreError
 from trio_jobs._log import Log
 from trio_jobs._runtime.admission import Admission
@@ -20,15 +20,13 @@ from trio_jobs._runtime.hooks import Hooks
 from trio_jobs._runtime.pruner import Pruner
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.sdk_session import SdkSessionManager
-from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
+from trio_jobs._runtime.shared_state import JobWaiters, QueueStatus
 from trio_jobs._runtime.start_commit import StartCommit
 from trio_jobs._runtime.verification import waits_for_person, work_is_left
 
 __all__ = ["Reactions"]
 
 log: Final = Log("trio_jobs.queue")
-
-_UNSAVED: Final = Outcome.UNSAVED
 
 _HOOKS: Final[dict[type[ev.Event], JobHook]] = {
     ev.Completed: "completed",
@@ -60,7 +58,6 @@ class Reactions:
         hooks: Hooks,
         feed: Feed,
         waiters: JobWaiters,
-        estimates: Estimates,
         status: QueueStatus,
         fail: Callable[[StoreError], None],
     ) -> None:
@@ -77,7 +74,6 @@ class Reactions:
         self._hooks = hooks
         self._feed = feed
         self._waiters = waiters
-        self._estimates = estimates
         self._status = status
         self._fail = fail
         self._by_type: dict[type[ev.Event], Callable[[Any], None]] = {
@@ -128,22 +124,14 @@ class Reactions:
             self._blocking_job.notify(record)
         if self._hooks.are_used:
             self._hooks.call_soon(_HOOKS[type(event)], record)
-        if event.outcome is not None and event.outcome is not _UNSAVED:
-            self._add_to_estimates(record)
         if len(self._projection.jobs) > self._pruner.fewest:
             self._pruner.job_ended(record.state)
         if waiters.idle is not None:
             self._wake_if_idle()
 
     def _on_returned(self, event: ev.Returned) -> None:
-        self._add_to_estimates(self._projection.jobs[event.job])
         if self._waiters.idle is not None:
             self._wake_if_idle()
-
-    def _add_to_estimates(self, record: JobRecord) -> None:
-        start, end = record.started_elapsed, record.ended_elapsed
-        if start is not None and end is not None:
-            self._estimates.add(record.kind, end - start)
 
     def _on_scheduled(self, event: ev.Ended | ev.Rescheduled) -> None:
         record = self._projection.jobs[event.job]

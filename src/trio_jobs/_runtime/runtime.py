@@ -227,6 +227,7 @@ def build_runtime(
         verification=verification,
         make_context=make_context,
         saver=saver,
+        estimates=estimates,
         max_crashes=settings.max_crashes,
     )
     consumer = Consumer(
@@ -335,7 +336,6 @@ def build_runtime(
         hooks=called_hooks,
         feed=feed,
         waiters=waiters,
-        estimates=estimates,
         status=status,
         fail=fail,
     )
