@@ -2690,12 +2690,20 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        if own is None or self._sessions.waits.failing:\n",
     ),
     _M(
+        "removed job still in the order",
+        "a job that was cancelled while it waits has a position for ever, and the jobs behind it too high ones",
+        "tests/runtime/test_job_channel.py",
+        "_runtime/job_channel.py",
+        "        del self._jobs[self.position(record) - 1]\n",
+        "",
+    ),
+    _M(
         "kind of a removed job still counted",
         "estimates grow with each job that is cancelled while it waits",
         "tests/runtime/test_job_channel.py",
         "_runtime/job_channel.py",
-        "            self.received(record)\n",
-        "            self.used -= 1\n            self.release()\n",
+        "        self.kinds[record.kind] -= 1\n        self.release()\n",
+        "        self.release()\n",
     ),
     _M(
         "paused and healthy",

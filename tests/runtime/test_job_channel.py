@@ -38,6 +38,24 @@ async def test_in_strict_order_slots_kept_for_requeued_jobs_go_to_waiting_submit
     assert repr(channel) == "<JobChannel 0 waiting, 0 of 2 free>"
 
 
+async def test_a_job_that_is_being_delivered_to_the_consumer_is_the_first_one() -> None:
+    channel, jobs = JobChannel(3), [record(n, "a") for n in range(1, 4)]
+
+    async def consume() -> None:
+        channel.received(await channel.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(consume)
+        await wait_all_tasks_blocked()
+        assert channel.consumer_waits
+        for job in jobs:
+            channel.try_reserve()
+            channel.send(job)
+        assert [channel.position(job) for job in jobs] == [1, 2, 3]
+        assert channel.kinds_before(3) == ["a", "a"]
+    assert [channel.position(job) for job in jobs] == [0, 1, 2]
+
+
 def record(n: int, kind: str) -> JobRecord:
     return begin(ev.Submitted(seq=n, at=0.0, job=f"j{n}", kind=kind, payload=msgspec.Raw(b"1")))
 

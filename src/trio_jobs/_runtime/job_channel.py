@@ -14,7 +14,9 @@ free is given to a waiter directly, so that no later caller can take it.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Awaitable
+from itertools import islice
 
 import attrs
 import trio
@@ -57,8 +59,8 @@ class JobChannel:
     _requeue_is_next: bool
     _requeue_waiting: bool
     _waiting: int
-    used: int
-    """Jobs in the channel."""
+    _jobs: deque[JobRecord]
+    """Those in Trio's channel, in which one cannot look, and the one that it is delivering."""
     kinds: dict[str, int]
     """The number of these jobs by kind, of each kind that ever had any."""
 
@@ -72,11 +74,16 @@ class JobChannel:
         self._requeue_is_next = True
         self._requeue_waiting = False
         self._waiting = 0  # the callers in both parking lots, and those that have just been unparked
-        self.used = 0
+        self._jobs = deque()
         self.kinds = {}
 
     def __repr__(self) -> str:
         return f"<JobChannel {self.used} waiting, {self._free} of {self.capacity} free>"
+
+    @property
+    def used(self) -> int:
+        """Jobs in the channel."""
+        return len(self._jobs)
 
     @property
     def consumer_waits(self) -> bool:
@@ -153,7 +160,7 @@ class JobChannel:
     def send(self, record: JobRecord) -> None:
         """Append a job. The caller has reserved a slot for it, so this cannot fail."""
         self._sender.send_nowait(record)
-        self.used += 1
+        self._jobs.append(record)
         kinds, kind = self.kinds, record.kind
         kinds[kind] = kinds.get(kind, 0) + 1
 
@@ -169,7 +176,7 @@ class JobChannel:
 
     def received(self, record: JobRecord) -> None:
         """Remove this job, which `receive` has returned, and release its slot."""
-        self.used -= 1
+        self._jobs.popleft()
         self.kinds[record.kind] -= 1
         if self._waiting:
             self.release()
@@ -187,24 +194,20 @@ class JobChannel:
         rest = [other for other in jobs if other is not record]
         for other in rest:
             self._sender.send_nowait(other)
-        for _ in range(len(jobs) - len(rest)):
-            self.received(record)
-        return len(rest) < len(jobs)
+        if len(rest) == len(jobs):
+            return False
+        del self._jobs[self.position(record) - 1]
+        self.kinds[record.kind] -= 1
+        self.release()
+        return True
 
     def position(self, record: JobRecord) -> int:
         """Return the position of a job: 1 for the next one, 0 if it is not in the channel. O(capacity)."""
-        jobs = self._drain()
-        for other in jobs:
-            self._sender.send_nowait(other)
-        in_delivery = self.used - len(jobs)  # given to the consumer, which Trio has not resumed yet
-        return next((i for i, other in enumerate(jobs, 1 + in_delivery) if other is record), 0)
+        return next((i for i, other in enumerate(self._jobs, 1) if other is record), 0)
 
     def kinds_before(self, position: int) -> list[str]:
         """Return the kinds of the jobs before this position, in order. O(capacity)."""
-        jobs = self._drain()
-        for job in jobs:
-            self._sender.send_nowait(job)
-        return [job.kind for job in jobs[: position - 1]]
+        return [job.kind for job in islice(self._jobs, position - 1)]
 
     def _drain(self) -> list[JobRecord]:
         jobs: list[JobRecord] = []
