@@ -36,7 +36,11 @@ PAUSES = (
     Contestant("a subscriber from far behind", "ours", ("pauses", "behind"), 3000, "in memory, reads 9,000 events"),
     Contestant("a backup", "ours", ("pauses", "backup"), 3000, "of a journal, while jobs run", {"folder": ""}),
 )  # fmt: skip
-IDLE_QUEUE = Contestant(IDLE, "ours", ("pauses", "idle"), 0, "3 seconds")
+IDLE_QUEUES = (
+    Contestant(IDLE, "ours", ("pauses", "idle"), 0, "3 seconds", {"clients": 0}),
+    Contestant("served, 500 connections", "ours", ("pauses", "idle"), 0,
+               "20 seconds, in which each is pinged once; each has a subscription", {"clients": 500}),
+)  # fmt: skip
 
 
 def measure(run: Run) -> Answer:
@@ -49,12 +53,13 @@ def measure(run: Run) -> Answer:
         [pause(*measured) for measured in run.measure([many.get(one, one) for one in PAUSES])], "lower",
         notes=("A full collection of the garbage collector is made in each, at the end.",),
     )  # fmt: skip
-    [(one, rounds, why)] = run.measure((IDLE_QUEUE,))
     idle = Table(
         "An idle queue", "times a second that a thread wakes",
-        [Row(IDLE, "ours", [measured["wakes"] for measured in rounds], one.setting, skipped=why,
-             extra={"CPU, ms a second": max((measured["cpu"] for measured in rounds), default=0.0)})], "lower",
+        [Row(one.name, "ours", [measured["wakes"] for measured in rounds], one.setting, skipped=why,
+             extra={"CPU, ms a second": max((measured["cpu"] for measured in rounds), default=0.0)})
+         for one, rounds, why in run.measure(IDLE_QUEUES)], "lower",
     )  # fmt: skip
+    alone, connected = idle.rows
     longest = max((max(row.values) for row in pauses.rows if row.values), default=None)
     served = max((max(row.values) for row in pauses.rows if row.values and row.name.endswith("served")), default=None)
     return Answer(
@@ -62,7 +67,8 @@ def measure(run: Run) -> Answer:
         (
             at_most("the longest pause of all", longest, 15, " ms", WHY),
             at_most("the longest pause as with `trio-jobs serve`, whose modules are not collected", served, 15, " ms"),
-            at_most("an idle served queue wakes a second", idle.rows[0].median if idle.rows[0].values else None, 4),
+            at_most("an idle served queue wakes a second", alone.median if alone.values else None, 4),
+            at_most("500 idle connections, CPU time", connected.extra["CPU, ms a second"] / 10 if connected.values else None, 1, " %"),
         ),
     )  # fmt: skip
 

@@ -95,6 +95,7 @@ import json, selectors, socket, sys
 given = json.loads(sys.argv[1])
 heads, ask = [bytes.fromhex(head) for head in given["head"].split(",")], bytes.fromhex(given["ask"])
 last = b"01890000-0000-7000-8000-ffffffffffff"
+ping, pong = b"\\x89\\x01?", b"\\x8a\\x81\\0\\0\\0\\0?"
 poll = selectors.DefaultSelector()
 asleep, left = [], given["count"] - given["frozen"]
 for number in range(given["count"]):
@@ -119,6 +120,8 @@ while left:
         data = key.fileobj.recv(1 << 20)
         if last in key.data[0][-len(last):] + data:
             left -= 1
+        elif data.startswith(ping):
+            key.fileobj.sendall(pong)
         elif not data:
             sys.exit("a subscriber that reads was dropped")
         key.data[0] = data[-len(last):]

@@ -16,6 +16,7 @@ from benchmarks.peers.common import answer
 from benchmarks.peers.ours import submit
 
 IDLE = 3.0
+PINGS = 20.0  # seconds in which each connection is pinged once
 
 
 def service(keep: int = 1_000_000) -> trio_jobs.Service:
@@ -102,17 +103,26 @@ async def backup(jobs: int, folder: str) -> float:
     return longest.seconds
 
 
-async def idle() -> dict[str, float]:
+async def idle(clients: int) -> dict[str, float]:
+    """clients: WebSocket connections, each with a subscription. All are pinged once in the time measured."""
     import resource  # not on Windows
 
-    token = trio_jobs.Token("bench-" + "0" * 20)
-    async with trio_jobs.Service().open() as queue, trio_jobs.serve(queue, port=0, tokens=[token]):
+    from benchmarks.peers.fan import TOKEN, readers, subscribed
+
+    seconds = PINGS if clients else IDLE
+    async with contextlib.AsyncExitStack() as stack:
+        queue = await stack.enter_async_context(trio_jobs.Service().open())
+        server = await stack.enter_async_context(trio_jobs.serve(queue, port=0, tokens=[TOKEN]))
+        if clients:
+            await readers(stack, server.port, clients, subscribe=True)
+            await subscribed(queue, clients)
         await trio.sleep(1)
         before = resource.getrusage(resource.RUSAGE_SELF)
-        await trio.sleep(IDLE)
+        await trio.sleep(seconds)
         after = resource.getrusage(resource.RUSAGE_SELF)
+        assert server.connections == clients
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wakes": (after.ru_nvcsw - before.ru_nvcsw) / IDLE, "cpu": cpu / IDLE * 1000}
+    return {"wakes": (after.ru_nvcsw - before.ru_nvcsw) / seconds, "cpu": cpu / seconds * 1000}
 
 
 if __name__ == "__main__":
@@ -120,5 +130,5 @@ if __name__ == "__main__":
         load=load,
         behind=lambda jobs: trio.run(behind, jobs),
         backup=lambda jobs, folder: trio.run(backup, jobs, folder),
-        idle=lambda: trio.run(idle),
+        idle=lambda clients: trio.run(idle, clients),
     )
