@@ -89,25 +89,25 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def mypy(file: Path, cwd: Path) -> dict[int, str]:
-    """The errors by line."""
+def mypy(files: list[Path], cwd: Path) -> dict[str, dict[int, str]]:
+    """The errors by the name of the file and line."""
     (cwd / "mypy.ini").write_text("[mypy]\nstrict = True\n")
     cache = ROOT / ".mypy_cache" / "typing"
-    output = run("mypy", "--config-file=mypy.ini", f"--cache-dir={cache}", "--no-error-summary", file, cwd=cwd)
-    found: dict[int, str] = {}
+    output = run("mypy", "--config-file=mypy.ini", f"--cache-dir={cache}", "--no-error-summary", *files, cwd=cwd)
+    found: dict[str, dict[int, str]] = {file.name: {} for file in files}
     for line in output.splitlines():
         match = re.match(r"(.*?):(\d+): (?:error|note): (.*)$", line)
         assert match is not None, line
-        assert Path(cwd, match[1]).name == file.name, line
-        found[int(match[2])] = found.get(int(match[2]), "") + match[3] + "\n"
+        errors = found[Path(cwd, match[1]).name]
+        errors[int(match[2])] = errors.get(int(match[2]), "") + match[3] + "\n"
     return found
 
 
-def basedpyright(file: Path, cwd: Path) -> dict[int, str]:
-    """The errors by line."""
+def basedpyright(files: list[Path], cwd: Path) -> dict[str, dict[int, str]]:
+    """The errors by the name of the file and line."""
     settings = {
         "typeCheckingMode": "strict",
-        "include": [str(file)],
+        "include": [str(file) for file in files],
         "extraPaths": [str(ROOT / "src")],
         "reportDeprecated": False,  # Iterator on a context manager's function, which all of the documentation has
     }
@@ -115,12 +115,12 @@ def basedpyright(file: Path, cwd: Path) -> dict[int, str]:
     output = json.loads(
         run("basedpyright", "--outputjson", "--pythonpath", sys.executable, "--project", "pyrightconfig.json", cwd=cwd)
     )
-    assert output["summary"]["filesAnalyzed"] == 1
-    found: dict[int, str] = {}
+    assert output["summary"]["filesAnalyzed"] == len(files)
+    found: dict[str, dict[int, str]] = {file.name: {} for file in files}
     for one in output["generalDiagnostics"]:
         if one["severity"] == "error":
-            line = one["range"]["start"]["line"] + 1
-            found[line] = found.get(line, "") + one["message"] + "\n"
+            errors, line = found[Path(one["file"]).name], one["range"]["start"]["line"] + 1
+            errors[line] = errors.get(line, "") + one["message"] + "\n"
     return found
 
 
@@ -136,15 +136,21 @@ CHECKERS = [
 ]
 
 
-@pytest.mark.parametrize("check", CHECKERS)
-def test_a_users_program_has_no_type_errors(check: Any, tmp_path: Path) -> None:
-    assert check(USER_CODE, tmp_path) == {}
+@pytest.fixture(scope="module", params=CHECKERS)
+def errors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[int, str]]:
+    """What a checker reports of both programs, in one run."""
+    folder = tmp_path_factory.mktemp("typing")
+    (folder / "mistakes.py").write_text(MISTAKES)
+    found: dict[str, dict[int, str]] = request.param([USER_CODE, folder / "mistakes.py"], folder)
+    return found
 
 
-@pytest.mark.parametrize("check", CHECKERS)
-def test_each_mistake_of_a_user_is_reported_where_it_is(check: Any, tmp_path: Path) -> None:
-    (tmp_path / "mistakes.py").write_text(MISTAKES)
-    found = check(tmp_path / "mistakes.py", tmp_path)
+def test_a_users_program_has_no_type_errors(errors: dict[str, dict[int, str]]) -> None:
+    assert errors[USER_CODE.name] == {}
+
+
+def test_each_mistake_of_a_user_is_reported_where_it_is(errors: dict[str, dict[int, str]]) -> None:
+    found = errors["mistakes.py"]
     assert sorted(found) == sorted(WRONG)
     assert {line: word for line, word in WRONG.items() if word not in found[line]} == {}
 
