@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import textwrap
 from collections.abc import Sequence
@@ -24,7 +25,6 @@ __all__ = ["VARIABLE", "parse", "parser"]
 VARIABLE: Final = "TRIO_JOBS_TOKEN"  #: the environment variable with the token
 
 _ARGUMENTS_NOT_SENT: Final = frozenset({"command", "host", "journal_command", "service", "action", "url"})
-
 _RAW: Final = argparse.RawDescriptionHelpFormatter
 
 
@@ -62,8 +62,9 @@ def _is_unicode(value: object) -> bool:
     return True
 
 
+@functools.cache
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """The parser of the whole command line, made once."""
     top = argparse.ArgumentParser(
         prog="trio-jobs",
         description="A job queue for an SDK, device or program that can do only one thing at a time.\n"
