@@ -9,7 +9,6 @@ its exit code.
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import io
 import json
@@ -29,8 +28,6 @@ def main(modules: list[str]) -> None:
     requests = socket.socket(fileno=os.dup(0))
     for module in modules:
         importlib.import_module(module)
-    gc.collect()
-    gc.freeze()
     server = os.getpid()
     while True:
         data, files, _, _ = socket.recv_fds(requests, 1 << 20, 3)
