@@ -15,13 +15,6 @@ from benchmarks.frame import Answer, Contestant, Curve, Row, Run, Table, Target,
 SIZES = (1000, 10_000, 100_000)
 HUGE = 1_000_000
 ROUNDS = 3
-WHY_JOB = (
-    "since the target was set a record has got fields for labels, corrections, claims and what operators did, and its place "
-    "in the table from which lists are answered."
-)
-WHY_SUBSCRIBER = (
-    "since the target was set a connection can also be one of HTTP, and can have a token bound to kinds and labels."
-)
 FLAT = 0.1  #: the power up to which a line is called flat; caches of the processor alone are worth 0.05
 
 CURVES = {  # what `many` measures: its name, its unit, and how many of that unit it measures
@@ -69,13 +62,12 @@ def measure(run: Run) -> Answer:
     worst = max((c.exponent for c in curves if c.exponent is not None), default=None)
     flat = max((e for c in curves if c.name in FLAT_ONES and (e := c.exponent) is not None), default=None)
     measured = [
-        at_most(f"memory of a finished job, of {size:,.0f}", bytes_each, 1024, " bytes", WHY_JOB),
+        at_most(f"memory of a finished job, of {size:,.0f}", bytes_each, 1024, " bytes"),
         at_most(
             "memory of a websocket subscriber",
             None if not tables[0].rows[1].values else tables[0].rows[1].median,
             32,
             " KiB",
-            WHY_SUBSCRIBER,
         ),
         at_most(
             f"opening a journal of {reopened.points[-1][0]:,.0f} waiting jobs", reopened.points[-1][1], 1000, " ms"

@@ -67,6 +67,20 @@ def test_a_full_collection_visits_the_newest_finished_jobs_alone() -> None:
     assert visited <= 2 * (SIZE + CHUNK), "and those beside a job that was removed"
 
 
+def test_young_objects_are_collected_before_many_finished_jobs_are_among_them() -> None:
+    """Else a collection of young objects would visit all jobs that have finished since the last one."""
+    projection, payload = Projection(), service_handler().encode("x")
+    thresholds = gc.get_threshold()
+    gc.set_threshold(0)  # so none begins by itself
+    try:
+        for number in range(10 * SIZE):
+            finish(projection, number, payload)
+        visited = sum(type(one) is JobRecord for tracked in gc.get_objects() for one in gc.get_referents(tracked))
+    finally:
+        gc.set_threshold(*thresholds)
+    assert visited <= 4 * (SIZE + CHUNK)
+
+
 def finish(projection: Projection, number: int, payload: msgspec.Raw) -> None:
     seq, at = projection.seq + 1, float(number)
     job = f"{seq:036x}"

@@ -28,6 +28,7 @@ from typing import Final
 from trio_jobs._engine.job_block import BITS, SIZE, Block, value_of
 from trio_jobs._engine.job_filter import EVERY_JOB, Group, JobFilter, Order
 from trio_jobs._engine.jobs import Doubt, ErrorInfo, JobRecord, State
+from trio_jobs._engine.untracked import untrack
 
 __all__ = ["JobTable", "facts"]
 
@@ -84,6 +85,8 @@ class JobTable:
 
     def _seal(self) -> None:
         """Make a block of the tail, and begin a new tail."""
+        if (last := self._blocks.get(self._sealed - 1)) is not None:
+            untrack(last.records)
         self._blocks[self._sealed] = Block(self._sealed, self._tail)
         self._sealed += 1
         self._tail = []
