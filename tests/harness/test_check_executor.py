@@ -67,11 +67,17 @@ class ReusingExecutor(ThreadExecutor):
 
 
 class UnclosedExecutor(ThreadExecutor):
-    """Does not close the session."""
+    """Does not close the session. Its thread would do that when it ends, so it ends after the checks (`end`)."""
 
     async def close(self, discard: Discard | None = None) -> bool:
         self._is_open = False
         return True
+
+    async def stop(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def end(self) -> None:
+        await super().stop()
 
 
 class WaitingExecutor(ThreadExecutor):
@@ -192,8 +198,16 @@ async def test_the_rules_of_interruptions_are_left_out_for_an_executor_that_cann
 
 
 async def test_an_executor_that_does_not_close_is_found() -> None:
+    made: list[UnclosedExecutor] = []
+
+    def make(open_sdk: Any, nursery: trio.Nursery) -> UnclosedExecutor:
+        made.append(UnclosedExecutor(open_sdk))
+        return made[-1]
+
     with pytest.raises(ConformanceError) as caught:
-        await check_executor(lambda open_sdk, nursery: UnclosedExecutor(open_sdk), timeout=0.3)
+        await check_executor(make, timeout=0.3)
+    for executor in made:
+        await executor.end()
     assert "(P2, P3)" in broken_rules(caught.value)
 
 
