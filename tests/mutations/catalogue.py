@@ -1809,8 +1809,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "readers are notified in each turn of a loop that has no time for it",
         IDLE_WAIT,
         "_runtime/idle_wait.py",
-        "if timeout > 0 and not",
-        "if not",
+        "if timeout > 0 and self._idle",
+        "if self._idle",
     ),
     _M(
         "idle although a job waits",

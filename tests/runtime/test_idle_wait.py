@@ -58,9 +58,12 @@ async def test_a_wait_can_be_repeated_and_cancelled() -> None:
     with trio.move_on_after(0) as scope:
         await wait.within(LIMIT)
     assert scope.cancelled_caught
-    await idle_turns()  # with an instrument that was left, this would wake a wait that has ended
     idle = True
+    await idle_turns()  # wakes no wait that has ended
     assert await wait.within(LIMIT)
+    assert await wait.within(LIMIT)
+    wait.stop()
+    wait.stop()  # does nothing
     assert await wait.within(LIMIT)
 
 

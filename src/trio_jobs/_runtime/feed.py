@@ -137,6 +137,12 @@ class Feed:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            self._idle_wait.stop()
+
+    async def _run(self) -> None:
         # on Trio's clock; each notification adds the time in which it is a `SHARE` (the generic cell rate algorithm,
         # ITU-T I.371)
         paid_until = 0.0

@@ -14,7 +14,7 @@ __all__ = ["IdleWait"]
 
 
 class IdleWait(trio.abc.Instrument):
-    """Waits, one caller at a time.
+    """Waits, one caller at a time. After the first wait Trio calls it in each turn of the loop, until `stop`.
 
     Args:
         is_idle: Whether there is nothing to wait for that Trio does not know: a call on another thread, a commit.
@@ -22,9 +22,9 @@ class IdleWait(trio.abc.Instrument):
 
     def __init__(self, is_idle: Callable[[], bool]) -> None:
         self._is_idle = is_idle
-        self._woken = False
-        self._idle = trio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
+        self._idle: trio.Event | None = None
+        """What the caller waits for; None if there is no caller, or it is being woken."""
 
     async def within(self, seconds: float) -> bool:
         """Return True as soon as there is nothing to do, or False after so many seconds.
@@ -32,19 +32,26 @@ class IdleWait(trio.abc.Instrument):
         Cancelled:
             Nothing has changed.
         """
-        self._idle, self._woken = trio.Event(), False
-        self._token = trio.lowlevel.current_trio_token()
-        trio.lowlevel.add_instrument(self)
+        if self._token is None:  # once, since it takes 10 us
+            self._token = trio.lowlevel.current_trio_token()
+            trio.lowlevel.add_instrument(self)
+        idle = self._idle = trio.Event()
         try:
             with trio.move_on_after(seconds):
-                await self._idle.wait()
+                await idle.wait()
         finally:
+            self._idle = None
+        return idle.is_set()
+
+    def stop(self) -> None:
+        """Have Trio call it no more. Stopping twice is harmless."""
+        if self._token is not None:
+            self._token = None
             trio.lowlevel.remove_instrument(self)
-        return self._idle.is_set()
 
     def before_io_wait(self, timeout: float) -> None:
         """Called by Trio once in each turn; `timeout` is 0 if a task is ready to run (or a test clock will jump)."""
-        if timeout > 0 and not self._woken and self._is_idle():
+        if timeout > 0 and self._idle is not None and self._is_idle():
             assert self._token is not None
-            self._woken = True
             self._token.run_sync_soon(self._idle.set)
+            self._idle = None
