@@ -132,21 +132,6 @@ WHY_PACED = (
     "the work for its events (at full load 11, 12 and 21 % fewer jobs a second with 1, 20 and 100 readers); to delay by "
     "2 ms at most for each reader (7 to 11 % fewer with one)."
 )
-WHY_AFAR),
-            at_most("idle, until a subscriber in another process is notified of the end, p99", None if afar is None else afar.extra["p99"] / 1000, 3, " ms", WHY_AFAR),
-            at_most("at half load, from a commit until a subscriber in the process reads it, p50", None if notified is None else notified.median / 1000, 0.15, " ms", WHY_PACED),
-            at_most("at half load, from a commit until a subscriber in the process reads it, p90", None if notified is None else notified.extra["p90"] / 1000, 0.5, " ms", WHY_PACED),
-        ),
-    )  # fmt: skip
-
-
-WHY_PACED = (
-    "a notification takes as long as half a job, and while jobs wait or run, notifying may take a tenth of the time of the "
-    "event loop. What readers do with each event counts too, so a delay collects events that make the next delay longer, "
-    "up to 25 ms, until the queue has nothing to do. Tried and refused: to charge only what a notification takes apart from the work for its events (at a quarter of the load 0.07 ms "
-    "instead of 0.39, but at full load 11, 12 and 21 % fewer jobs a second with 1, 20 and 100 readers); to delay by 2 ms at "
-    "most for each reader (7 to 11 % fewer with one)."
-)
 WHY_AFAR = (
     "the queue and its feed are a part of it (the row in the process). The rest is the server's write, and another process "
     "that is woken, reads, decodes and checks three events a job."

@@ -236,3 +236,17 @@ def test_perform_works_in_real_time_too() -> None:
         assert (await perform(plain(FakeSdk()), "post", Order(1))).result == "order 1"
 
     trio.run(main)
+
+
+def test_a_session_that_is_dropped_while_the_sdk_is_checked_is_found() -> None:
+    class Collecting(list[Any]):
+        def __iter__(self) -> Any:
+            managers.clear()
+            return super().__iter__()
+
+    sdk = FakeSdk()
+    managers = [sdk.session()]
+    managers[0].__enter__()
+    sdk.steps = Collecting(sdk.steps)
+    with pytest.raises(AssertionError, match="without being closed"):
+        sdk.check()

@@ -140,7 +140,6 @@ class FakeSdk:
             AssertionError: It was not; the message says how.
         """
         assert self.max_concurrent <= 1, f"{self.max_concurrent} calls were in the SDK at once: {self.steps}"
-        assert not self.misuse, self.misuse
         for session in {step.session for step in self.steps}:
             threads = {step.thread for step in self.steps if step.session == session}
             assert len(threads) == 1, f"session {session} was used on {len(threads)} threads: {self.steps}"
@@ -148,6 +147,8 @@ class FakeSdk:
             assert self.open_sessions == 0, f"sessions that are still open: {self.open_sessions}; {self.steps}"
             closes = [step.session for step in self.steps if step.operation == "close"]
             assert len(closes) == len(set(closes)), f"a session was closed twice: {self.steps}"
+        # last, since the garbage collector may find a session that was not closed at any moment
+        assert not self.misuse, self.misuse
 
     def session(self) -> AbstractContextManager[FakeSession]:
         """Return the context manager of a session, for `Service(sdk=...)`."""
