@@ -9,7 +9,6 @@ import inspect
 import itertools
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 from trio.testing import MockClock
 
 from support import processes
+from support.certificates import make_certificate
 from support.forked_sdk import fork_sdk_processes
 from support.process_rig import end_served
 from support.rig import BOTH, IN_PROCESS, HostKind, make_clock
@@ -147,11 +147,4 @@ def clock(kind: HostKind) -> MockClock:
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """Of localhost, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    processes.run([*command, *names, "-keyout", key, "-out", cert], check=True)
-    return cert, key
+    return make_certificate(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from typing import Any
 
@@ -80,6 +81,7 @@ def values(type_: Any) -> st.SearchStrategy[Any]:
     return st.just(simple[type_]) if type_ in simple else st.sampled_from([*type_])
 
 
+@functools.cache
 def filled(type_: type[Struct]) -> st.SearchStrategy[Struct]:
     return st.builds(type_, **{field.name: values(field.type) for field in msgspec.structs.fields(type_)})
 
