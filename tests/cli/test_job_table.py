@@ -10,7 +10,7 @@ from msgspec import UNSET
 from rich.console import Console
 
 from trio_jobs import EndedBy, events
-from trio_jobs._cli.watch import ROWS, JobTable, _render
+from trio_jobs._cli.watch import ROWS, JobTable, _console, _render
 
 
 def submitted(seq: int, job: str, key: str | None = None) -> events.Submitted:
@@ -60,6 +60,19 @@ def test_the_summary_counts_all_jobs_though_few_have_a_row() -> None:
     many = job_table(200, ROWS + 70)
     assert many.summary() == "200 pending, 1 processing, 100 completed so far"
     assert JobTable().summary() == "no open jobs"
+
+
+@pytest.mark.parametrize("unknown", ["COLUMNS", "LINES"])
+def test_a_size_of_0_in_the_environment_is_that_of_an_unknown_terminal(
+    unknown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setenv("LINES", "20")
+    assert _console().size == (70, 20)
+    monkeypatch.setenv(unknown, "0")
+    size = _console().size
+    assert size.width > 0
+    assert size.height > 0
 
 
 @pytest.mark.parametrize(("width", "columns"), [(40, 3), (60, 4), (80, 6), (120, 7)])

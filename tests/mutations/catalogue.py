@@ -1797,6 +1797,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            if delay > 1e9:\n",
     ),
     _M(
+        "width of 0 believed",
+        "watch ends with an error in a terminal whose size is not known",
+        "tests/cli/test_job_table.py",
+        "_cli/watch.py",
+        "    if console.width and console.height:\n",
+        "    if True:\n",
+    ),
+    _M(
         "delay of notifications while the queue is idle",
         "a queue at half load notifies its readers 20 ms late, although it has the time",
         IDLE_WAIT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections import Counter
 from datetime import datetime
@@ -219,7 +220,7 @@ async def _show(subscription: Subscription, client: Client) -> None:
             shown = _render(jobs, live.console.width, live.console.height, moment(clock.now()))
             live.update(shown, refresh=True)
 
-    with writing(), Live(auto_refresh=False, screen=False) as live:
+    with writing(), Live(console=_console(), auto_refresh=False, screen=False) as live:
         show()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
@@ -228,6 +229,17 @@ async def _show(subscription: Subscription, client: Client) -> None:
                 await changed.wait()
                 show()
                 await trio.sleep(FRAME)
+
+
+def _console() -> Any:
+    """The terminal. Some programs set COLUMNS and LINES to 0, which says that they do not know its size."""
+    from rich.console import Console
+
+    console = Console()
+    if console.width and console.height:
+        return console
+    columns, lines = shutil.get_terminal_size()
+    return Console(width=columns, height=lines)
 
 
 def _render(jobs: JobTable, width: int, height: int, now: datetime) -> Any:
