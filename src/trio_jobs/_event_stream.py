@@ -15,8 +15,6 @@ from trio_jobs._errors import Lagged
 
 __all__ = ["EventStream"]
 
-MANY: Final = 100  #: events between two turns of the event loop, at least: they take a reader about 0.2 ms
-
 EVERYTHING: Final = Filter()
 
 
@@ -58,10 +56,7 @@ class EventStream:
                     self.seq = event.seq
                     if cursor.wants(event):
                         return with_identity(event, cursor.source.identity_of)
-                events = await cursor.read()
-                self._page.extend(events)
-                if len(events) >= MANY:  # the ring is read without waiting, and a reader far behind reads many pages
-                    await trio.lowlevel.checkpoint()
+                self._page.extend(await cursor.read())
             except Lagged:
                 self._page.clear()
                 self.seq = cursor.seq

@@ -138,6 +138,7 @@ async def test_other_tasks_run_while_a_reader_reads_what_it_has_missed(autojump_
             turns += 1
 
     async with rig.open_jumping() as queue:
+        runtime_of(queue).feed.set_ring_size(10)
         await queue.pause()
         for n in range(9 * PAGE // 2):
             await queue.submit("work", str(n))

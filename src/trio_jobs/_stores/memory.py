@@ -101,7 +101,9 @@ class MemoryStore:
         if start < 0:
             raise StoreError(f"events before {self.oldest} are gone, {after + 1} was asked for")
         stop = min(start + limit, len(self._stream))
-        return [self._stream[i] for i in range(start, stop)]
+        found = [self._stream[i] for i in range(start, stop)]
+        await trio.lowlevel.checkpoint()  # a reader far behind reads many pages
+        return found
 
     async def job_events(self, job: str, first: int, last: int) -> Sequence[Event]:
         """See `Store.job_events`. A store that is not opened again has those of the stream."""
