@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import Final, final
 
-import trio
+from trio.lowlevel import checkpoint_if_cancelled
 
 from trio_jobs._concurrency import LoopThread, WakeUp
 from trio_jobs._engine.event_cursor import Cursor, EventSource, Filter
@@ -37,6 +38,7 @@ class EventStream:
         self._loop_thread = LoopThread()
         self._awake = WakeUp()
         self._cursor = Cursor(source, after, wanted, self._awake.set)
+        self._wants_all = wanted.is_open
         self._page: deque[Event] = deque()
 
     def __repr__(self) -> str:
@@ -46,15 +48,16 @@ class EventStream:
         return self
 
     async def __anext__(self) -> Event:
-        self._loop_thread.check("a stream of events", "use queue.from_thread.events()")
-        await trio.lowlevel.checkpoint_if_cancelled()
+        if threading.get_ident() != self._loop_thread.id:  # compared here, for each event
+            self._loop_thread.check("a stream of events", "use queue.from_thread.events()")
+        await checkpoint_if_cancelled()
         cursor = self._cursor
         while True:
             try:
                 while self._page:
                     event = self._page.popleft()
                     self.seq = event.seq
-                    if cursor.wants(event):
+                    if self._wants_all or cursor.wants(event):
                         return with_identity(event, cursor.source.identity_of)
                 self._page.extend(await cursor.read())
             except Lagged:
