@@ -59,7 +59,7 @@ class WriterInbox(Generic[T]):
             return self._items.get(timeout=timeout)
         while True:
             self._is_waiting = True
-            # looked at after the line above: whoever adds an item now wakes the thread
+            # read after the flag is set: a thread that adds an item from now on wakes this one
             woken = self._items.empty() and self._poll(timeout, 1)
             self._is_waiting = False
             if not woken or not self._items.empty():  # else it was woken for an item that it has got before

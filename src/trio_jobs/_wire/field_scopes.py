@@ -101,7 +101,7 @@ FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
 
 @functools.cache
 def _declared(type_: type[Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    return msgspec.structs.fields(type_)  # evaluates the annotations anew in each call, which takes long
+    return msgspec.structs.fields(type_)  # evaluates the annotations in each call, which takes long
 
 
 def hidden(type_: type[Struct], scope: Scope) -> dict[str, Any]:
