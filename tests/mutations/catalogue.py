@@ -2227,7 +2227,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "key of a correction",
         "after a correction the key stands for the old payload, so a submit of the new one conflicts",
-        MACHINE,
+        CORRECTIONS,
         "_engine/projection.py",
         'self.keys[record.kind, record.key].digest = event.digest or ""',
         "pass",
