@@ -23,9 +23,8 @@ from support.processes import run
 ROOT = Path(__file__).parents[2]
 FEW, MANY = 200, 1000  #: jobs of two runs, whose difference is that of the jobs alone
 
-#: Multiples of the bare loop, 5 % above what was measured; with a subscriber 10 %, since it depends on the time that
-#: notifying takes how often that is done. One rises only in a commit that says why
-BUDGETS = {"memory": 1.95, "one subscriber": 2.55, "SDK on a thread": 3.5}
+#: Multiples of the bare loop, 5 % above what was measured. One rises only in a commit that says why
+BUDGETS = {"memory": 1.95, "one subscriber": 2.4, "SDK on a thread": 3.5}
 
 
 def instructions(program: str, jobs: int) -> int:
