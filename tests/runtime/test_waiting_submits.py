@@ -20,9 +20,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.rig import make_rig
 from support.stores import DyingStore, RefusingStore, SlowStore
-from trio_jobs import MemoryStore, NewJob, OutcomeUnknown, Queue, StoreError
+from trio_jobs import MemoryStore, NewJob, OutcomeUnknown, Queue, Receipt, State, StoreError
 from trio_jobs._engine.events import Submitted
-from trio_jobs._runtime.pending_submits import PendingSubmit, PendingSubmits
+from trio_jobs._runtime.pending_submits import PendingSubmits
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing.store_check import submitted
 
@@ -242,11 +242,11 @@ async def test_the_task_that_ends_waits_does_not_run_for_each_submit(mock_clock:
 
     async def submit(seq: int) -> None:
         event = submitted(seq)
-        one = PendingSubmit(Any, seq)  # type: ignore[arg-type] # the submission is not looked at
-        pending.add([event], [one])
-        nursery.start_soon(pending.receipts, [one])
+        one = pending.add(event, Any)  # type: ignore[arg-type] # the submission is not looked at
+        nursery.start_soon(pending.receipt, one)
         await wait_all_tasks_blocked()
-        pending.pop(event.job).wake()
+        pending.pop(event.job).receipt = Receipt(event.job, True, 1, State.PENDING, None)
+        one.wake()
         await wait_all_tasks_blocked()
 
     async with trio.open_nursery() as nursery:

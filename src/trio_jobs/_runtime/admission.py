@@ -146,7 +146,7 @@ class Admission:
             self._release_slot(new)
             raise
         if durable:
-            return (await self.pending.receipts(pending))[0]
+            return await self.pending.receipt(pending[0])
         await cancel_shielded_checkpoint()
         return receipt
 
@@ -229,8 +229,7 @@ class Admission:
         """Decide and append. For stores that commit later; `on_committed` then sends the jobs to the channel."""
         starts_early = bool(submissions) and self._starts_early(submissions[0])
         events = self._submissions.events(submissions, by, self._event_log.next_seq)
-        pending = [PendingSubmit(new, event.seq) for event, new in zip(events, submissions, strict=True)]
-        self.pending.add(events, pending)
+        pending = list(map(self.pending.add, events, submissions))
         try:
             self._event_log.append(events)
         except BaseException:

@@ -331,7 +331,10 @@ class EventLog:
         assert self._listener is not None
         self._committed_seq = events[-1].seq
         self.is_failing = False
-        if self._uncommitted:
+        if len(events) == len(self._uncommitted):  # nothing was appended since
+            self._uncommitted.clear()
+            self._committed_copies.clear()
+        elif self._uncommitted:
             self._advance_copies(events)
         self._listener.on_committed(events)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 import trio
 
 from trio_jobs._engine import events as ev
@@ -23,12 +23,10 @@ from trio_jobs._runtime.submission import Submission
 __all__ = ["PendingSubmit", "PendingSubmits"]
 
 
-@attrs.define(eq=False)
-class PendingSubmit:
+class PendingSubmit(msgspec.Struct, eq=False):
     """A submit whose event was appended and is not known to be committed."""
 
     submission: Submission
-    seq: int
     in_channel: JobRecord | None = None
     """The job's record, if it was sent to the channel before its commit."""
     receipt: Receipt | None = None
@@ -75,8 +73,10 @@ class PendingSubmits:
     def __len__(self) -> int:
         return len(self._by_job)
 
-    def add(self, events: Sequence[ev.Submitted], pending: Sequence[PendingSubmit]) -> None:
-        self._by_job.update((event.job, one) for event, one in zip(events, pending, strict=True))
+    def add(self, event: ev.Submitted, submission: Submission) -> PendingSubmit:
+        """Add a submit whose event is about to be appended."""
+        one = self._by_job[event.job] = PendingSubmit(submission)
+        return one
 
     def pop(self, job_id: str) -> PendingSubmit:
         return self._by_job.pop(job_id)
@@ -116,21 +116,22 @@ class PendingSubmits:
             self._fell_asleep = trio.Event()
 
     async def receipts(self, pending: Sequence[PendingSubmit]) -> list[Receipt]:
-        """Wait until these submits of one caller are committed.
+        """As `receipt`, for submits that were appended together, in that order."""
+        if pending:
+            await self.receipt(pending[-1])
+        return [one.receipt for one in pending if one.receipt is not None]
+
+    @trio.lowlevel.enable_ki_protection
+    async def receipt(self, one: PendingSubmit) -> Receipt:
+        """Wait until a submit is committed.
 
         Raises:
-            StoreError: They were rejected.
-            OutcomeUnknown: The store did not acknowledge them within `commit_timeout`.
+            StoreError: It was rejected.
+            OutcomeUnknown: The store did not acknowledge it within `commit_timeout`.
 
         Cancelled:
             Never; a cancellation is raised at the caller's next checkpoint.
         """
-        if pending:
-            await self._settled(pending[-1])
-        return [one.receipt for one in pending if one.receipt is not None]
-
-    @trio.lowlevel.enable_ki_protection
-    async def _settled(self, one: PendingSubmit) -> None:
         if one.is_settled:
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif self._has_ended:
@@ -148,6 +149,8 @@ class PendingSubmits:
             await trio.lowlevel.wait_task_rescheduled(_not_cancelled)
         if one.problem is not None:
             raise one.problem
+        assert one.receipt is not None
+        return one.receipt
 
     def _unknown(self) -> OutcomeUnknown:
         trouble = self._store.trouble or "a part of the queue has failed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -192,21 +192,21 @@ class _RealFile:
         return b"".join(pieces)
 
     def write(self, offset: int, data: bytes) -> None:
-        done = self._write_part(offset, data)
+        done = _write_part(self._fd, data, offset)
         while done < len(data):
-            done += self._write_part(offset + done, data[done:])
-
-    def _write_part(self, offset: int, data: bytes) -> int:
-        """Write the first bytes of `data`, at least one. Return how many."""
-        pwrite = getattr(os, "pwrite", None)
-        if pwrite is not None:
-            written: int = pwrite(self._fd, data, offset)
-            return written
-        os.lseek(self._fd, offset, os.SEEK_SET)  # Windows
-        return os.write(self._fd, data)
+            done += _write_part(self._fd, data[done:], offset + done)
 
     def sync(self) -> None:
         getattr(os, "fdatasync", os.fsync)(self._fd)
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _seek_and_write(fd: int, data: bytes, offset: int) -> int:
+    os.lseek(fd, offset, os.SEEK_SET)
+    return os.write(fd, data)
+
+
+#: Writes the first bytes of the data, at least one, and returns how many. Windows has no `pwrite`
+_write_part: Final[Callable[[int, bytes, int], int]] = getattr(os, "pwrite", _seek_and_write)

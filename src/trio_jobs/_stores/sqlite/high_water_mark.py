@@ -24,7 +24,7 @@ from functools import cache
 from queue import SimpleQueue
 from typing import Final
 
-import attrs
+import msgspec
 
 from trio_jobs._stores.sqlite.disk import Disk, File
 
@@ -40,8 +40,7 @@ _RECORD: Final = struct.Struct("<8sQ32sQI")
 _SLOTS: Final = (0, 4096, 8192)  #: their offsets: more than a sector apart
 
 
-@attrs.frozen
-class HighWaterMark:
+class HighWaterMark(msgspec.Struct, frozen=True, gc=False):
     """Which event was committed last."""
 
     epoch: str

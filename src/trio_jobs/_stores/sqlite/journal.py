@@ -248,7 +248,7 @@ class Journal:
         self._sync_wal()  # before closing, which checkpoints it
         self._identities.pop(self.path + "-wal", None)  # closing deletes it
         self.close_connection()
-        self._check_identity(self.path)
+        self._check_known_identities()
         connection = connect(self._disk, self.path)
         try:
             meta = get_meta(connection, self.path)
@@ -278,14 +278,15 @@ class Journal:
             self._accept(newer)
 
     def _check_identities(self) -> None:
-        for path in self._identities:
-            self._check_identity(path)
+        self._check_known_identities()
         if len(self._identities) == 1:  # the first commit creates the WAL
             self._identities[self.path + "-wal"] = self._disk.identity(self.path + "-wal")
 
-    def _check_identity(self, path: str) -> None:
-        if path in self._identities and self._disk.identity(path) != self._identities[path]:
-            raise JournalDamaged(path, "it was deleted or replaced while in use")
+    def _check_known_identities(self) -> None:
+        identity_of = self._disk.identity
+        for path, known in self._identities.items():
+            if identity_of(path) != known:
+                raise JournalDamaged(path, "it was deleted or replaced while in use")
 
     # reading
 

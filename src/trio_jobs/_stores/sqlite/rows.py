@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -96,7 +95,11 @@ def insert(connection: Connection, rows: Sequence[Row]) -> None:
 
 
 def _insert_part(connection: Connection, rows: Sequence[Row]) -> None:
-    connection.execute(_insert_statement(len(rows)), tuple(chain.from_iterable(rows)))
+    values: list[int | str | bytearray] = []
+    for seq, job, body, checksum in rows:
+        # `sqlite3` looks for an adapter of each value that is bytes, and for none of a bytearray
+        values += (seq, job, bytearray(body), checksum)
+    connection.execute(_insert_statement(len(rows)), values)
 
 
 @cache  # the thread has just been woken, when any code that it runs takes a multiple of its usual time
