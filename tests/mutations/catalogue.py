@@ -1926,6 +1926,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "if self._event_log.committed_seq > seq and",
     ),
     _M(
+        "next start a turn later",
+        "an end and the next start are synced a turn of the loop later than they could be",
+        "tests/runtime/test_durable_store.py",
+        "_runtime/start_commit.py",
+        "            self.has_slept = True\n",
+        "",
+    ),
+    _M(
+        "no checkpoint between jobs",
+        "jobs whose starts are not waited for run one after the other while all other tasks wait",
+        "tests/runtime/test_durable_store.py",
+        "_runtime/consumer.py",
+        "                    start_commit.has_slept = False\n",
+        "",
+    ),
+    _M(
         "stop does not end the wait for a start",
         "a stop waits for the commit of a start until the disk answers",
         "tests/runtime/test_durable_store.py",

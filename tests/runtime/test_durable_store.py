@@ -4,6 +4,7 @@ stop leaves."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import trio_jobs
 from support.rig import HostKind, make_rig, service_for, until_state
 from support.stores import DyingStore, FailingStore, RefusingStore, SlowStore
 from trio_jobs import EndedBy, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
-from trio_jobs._engine.events import Completed, Paused, Scheduled, SdkEntered, SessionClosed, Started, Submitted
+from trio_jobs._engine.events import Completed, Event, Paused, Scheduled, SdkEntered, SessionClosed, Started, Submitted
 from trio_jobs._runtime import attempt_runner
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs.testing import Blocker, FakeSdk, FakeSession
@@ -357,3 +358,65 @@ async def test_drain_returns_when_the_end_of_the_last_job_is_committed(autojump_
         store.keep()
         await drained.wait()
         assert queue.statistics().jobs[State.COMPLETED] == 1
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of Trio's loop."""
+
+    count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+class RecordingStore(SlowStore):
+    """Records each event that is appended, with the turn of the loop."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__(Started)
+        self.turns = turns
+        self.appended: list[tuple[type[Event], int]] = []
+
+    def append(self, events: Sequence[Event]) -> None:
+        self.appended.extend((type(event), self.turns.count) for event in events)
+        super().append(events)
+
+
+async def submitted_while_paused(queue: trio_jobs.Queue, jobs: int) -> str:
+    """Submit so many jobs and return the id of the last one. The first one then waits for the commit of its start."""
+    await queue.pause()
+    receipts = [await queue.submit("work", str(number)) for number in range(jobs)]
+    await queue.resume()
+    await wait_all_tasks_blocked()
+    return receipts[-1].job_id
+
+
+async def test_the_next_start_is_appended_in_the_turn_of_the_loop_in_which_the_last_attempt_has_ended(
+    autojump_clock: MockClock,
+) -> None:
+    turns = Turns()
+    store = RecordingStore(turns)
+    async with make_rig("trio").open(store=store) as queue:
+        last = await submitted_while_paused(queue, 2)
+        trio.lowlevel.add_instrument(turns)
+        store.keep(1)
+        await wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(turns)
+        (ended,) = (turn for event, turn in store.appended if event is Completed)
+        _, started = (turn for event, turn in store.appended if event is Started)
+        assert started == ended
+        store.keep()
+        await queue.result(last)
+
+
+async def test_other_tasks_run_between_jobs_whose_starts_are_committed_at_once(autojump_clock: MockClock) -> None:
+    turns = Turns()
+    store = RecordingStore(turns)
+    async with make_rig("trio").open(store=store) as queue:
+        last = await submitted_while_paused(queue, 20)
+        trio.lowlevel.add_instrument(turns)
+        store.keep()  # the first start was waited for; no other is
+        await queue.result(last)
+        trio.lowlevel.remove_instrument(turns)
+    ends = [turn for event, turn in store.appended if event is Completed]
+    assert len(set(ends)) == 19, "the second job follows the first one, whose wait was a checkpoint"

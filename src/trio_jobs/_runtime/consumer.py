@@ -79,6 +79,7 @@ class Consumer:
             While it waits: no job was received.
         """
         saver, sessions, channel = self._saver, self._sessions, self._channel
+        start_commit = self._runner.start_commit
         verification, jobs = self._verification, self._event_log.projection.jobs
         while True:
             if saver is not None and saver.pending:
@@ -89,7 +90,14 @@ class Consumer:
             else:
                 if not sessions.is_permitted():
                     await sessions.wait_permitted()
-                record = await channel.receive()
+                if start_commit.has_slept and channel.used:
+                    # the wait for the start of the last attempt was a checkpoint, and one for each job is enough: its
+                    # end and the next start are then appended in the same turn of the loop, and synced together
+                    start_commit.has_slept = False
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    record = channel.receive_nowait()
+                else:
+                    record = await channel.receive()
                 if not sessions.ready():  # the wait was long, or the SDK is not open
                     record = await self._receive_when_ready(record)
             channel.received(record)

@@ -25,6 +25,8 @@ class StartCommit:
         self._seq = 0
         self._job = ""
         self._broken: StoreError | None = None
+        self.has_slept = False
+        """A wait has slept, which is a checkpoint, since the consumer has set this to False."""
 
     async def wait(self, record: JobRecord) -> None:
         """Return when the last event of this job, its start, is committed, or was rejected with its submit.
@@ -41,6 +43,7 @@ class StartCommit:
         if self._event_log.committed_seq < seq and self._broken is None:
             self._seq, self._job = seq, record.id
             self._task = trio.lowlevel.current_task()
+            self.has_slept = True
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         if self._broken is not None and self._event_log.committed_seq < seq:
             raise OutcomeUnknown(f"{self._broken}: the start of job {record.id} may or may not be in the store")

@@ -283,9 +283,8 @@ class Journal:
             self._identities[self.path + "-wal"] = self._disk.identity(self.path + "-wal")
 
     def _check_known_identities(self) -> None:
-        identity_of = self._disk.identity
         for path, known in self._identities.items():
-            if identity_of(path) != known:
+            if self._disk.identity(path) != known:
                 raise JournalDamaged(path, "it was deleted or replaced while in use")
 
     # reading
