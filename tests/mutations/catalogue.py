@@ -3243,8 +3243,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a call that returns while its process is killed lets the next one into that process",
         CHECK_EXECUTOR,
         "_executors/process_child.py",
-        "            if len(self._bodies) == 1 and not self.was_killed:",
-        "            if len(self._bodies) == 1:",
+        "answer.number != self._number or self.was_killed:",
+        "answer.number != self._number:",
     ),
     _M(
         "killed attempt repeated unasked",
@@ -3365,7 +3365,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a step is finished in the process of the SDK before its work is saved",
         PROCESS,
         "_sdk_process/child.py",
-        "bind = None if job is None or self._link.save is None else job.bind_sdk",
+        "bind = None if self._link.save is None else job.bind_sdk",
         "bind = None",
     ),
     _M(
@@ -3373,8 +3373,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "what an interrupted call raises in the process of the SDK counts as an error of the handler",
         PROCESS,
         "_sdk_process/child.py",
-        "        reported.interrupted = self.boundary.interrupted == number\n",
-        "",
+        "interrupted=boundary.interrupted == number",
+        "interrupted=False",
     ),
     _M(
         "late answer let in",
@@ -3405,7 +3405,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an SDK that closes all descriptors gets the answers to the queue in the file that it opens next",
         PROCESS_FAULTS,
         "_sdk_process/child.py",
-        "            if _file_of(self.outbound) != self._outbound_file:\n",
+        "            if not self._is_outbound():\n",
         "            if False:\n",
     ),
     _M(
@@ -3441,6 +3441,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        except trio.ClosedResourceError:",
     ),
     _M(
+        "message read in pieces",
+        "the end of a message that was read in two pieces is taken for a message",
+        PROCESS_MESSAGES,
+        "_executors/process_messages.py",
+        "        if not buffer and len(data) ==",
+        "        if len(data) ==",
+    ),
+    _M(
         "two readers of a process",
         "a task reads the report of an interruption while the next call reads its answer, which ends the queue",
         PROCESS_MESSAGES,
@@ -3453,8 +3461,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "nobody reads the report of an interruption that was sent when its call had just been answered",
         PROCESS_MESSAGES,
         "_executors/process_child.py",
-        "                    if self._is_interrupting:  #",
-        "                    if False:  #",
+        "        if self._is_interrupting:  #",
+        "        if False:  #",
     ),
     _M(
         "stuck process looked at all the time",

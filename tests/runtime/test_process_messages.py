@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.scripted_process import CALL, ScriptedProcess, scripted_process
@@ -54,6 +56,22 @@ async def check_next_calls(scripted: ScriptedProcess, first: int) -> None:
         await scripted.send(report(number))
         assert len(scripted.reports) == number
         assert not scripted.executor.inside
+
+
+def frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "little") + body
+
+
+@given(st.lists(st.recursive(st.binary(), lambda bodies: bodies.map(frame))), st.lists(st.integers(1, 20)))
+@example([frame(b"a frame in a frame")], [4])
+def test_frames_are_the_same_in_whatever_pieces_they_are_read(bodies: list[bytes], sizes: list[int]) -> None:
+    data = b"".join(map(frame, bodies))
+    frames = pm.FrameReader()
+    read: list[bytes] = []
+    for size in sizes:
+        read += frames.feed(data[:size])
+        data = data[size:]
+    assert read + frames.feed(data) == bodies
 
 
 async def test_an_interruption_that_is_reported_during_the_next_call_disturbs_neither(

@@ -58,7 +58,6 @@ class ProcessExecutor:
         self._on_killed = on_killed
         self._process: SdkProcess | None = None
         self._is_open = False
-        self._is_abandoned = False
         self._close_problem: str | None = None
         self._opening: Opening | None = None
         """Of the session that is open, or is being opened or closed; None without one."""
@@ -73,9 +72,7 @@ class ProcessExecutor:
 
     @property
     def is_open(self) -> bool:
-        process = self._process
-        usable = process is not None and not process.has_ended and not process.is_stuck
-        return self._is_open and usable and not self._is_abandoned
+        return self._is_open and self._process is not None and not self._process.is_stuck
 
     @property
     def inside(self) -> bool:
@@ -112,7 +109,7 @@ class ProcessExecutor:
         if self._process is None or self._process.has_ended:
             self._process = await self._start()
         process = self._process
-        self._opening, self._is_abandoned = opening, False
+        self._opening = opening
         try:
             opened = await process.ask(pm.OpenSession(opening.reason, opening.number, opening.unclean))
         except BaseException:
@@ -160,16 +157,16 @@ class ProcessExecutor:
             return CallReport(error=RaisedError(info, died=True), entered=False)
         if process.inside:
             raise SdkCallStuck("a call is inside the SDK; nothing else can enter it")  # P1
-        self._calls += 1
-        message = _message_of(self._calls, call)
-        self._call_inside = self._calls
+        number = self._calls = self._calls + 1
+        message = _message_of(number, call)
+        self._call_inside = number
         if call.running is not None:
             call.running.on_end_requested = process.push_cancel
         answer = await process.ask(message, call)
         self._call_inside = None
         if isinstance(answer, pm.CallReported):
             if answer.interrupted:
-                self._interrupted_call = self._calls
+                self._interrupted_call = number
             if isinstance(call, RemoteCall):
                 call.answered(answer)
             return answer.report()
@@ -209,7 +206,7 @@ class ProcessExecutor:
 
     def abandon(self) -> None:
         if self._process is not None and self._process.inside:
-            self._is_abandoned = True
+            self._is_open = False
             self._process.kill()
             if self._process.is_stuck:
                 self._process.leave()

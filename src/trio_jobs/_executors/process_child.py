@@ -101,11 +101,12 @@ class SdkProcess:
         if self.has_ended:
             return ErrorInfo("SdkProcessDied", "the process of the SDK has ended")
         data = pm.encode(message)
+        is_sent = self._pipes.send_now(data)  # first of all: the process begins while the rest is done here
         self.inside = True
         self._call = call
         self._number = 0 if call is None else message.number
         self._is_answered = False
-        if not self._pipes.send_now(data):
+        if not is_sent:
             with trio.CancelScope(shield=call is not None):
                 await self._pipes.send(data)
         if call is not None and not self._handed_over.is_set() and not self._is_answered:
@@ -130,17 +131,20 @@ class SdkProcess:
             self._is_read_directly = False
         if self._is_answered:  # the process has ended, and its pipes are closed
             return None
-        with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
+        try:
             self._bodies = self._frames.feed(os.read(fd, CHUNK))
-            if len(self._bodies) == 1 and not self.was_killed:
-                message = pm.decode_from_process(self._bodies[0])
-                if isinstance(message, pm.CallReported) and message.number == self._number:
-                    self._bodies = []
-                    self.inside, self._call, self._is_answered = False, None, True
-                    if self._is_interrupting:  # the report of that has not been read
-                        self._hand_over()
-                    return message
-        return None
+            answer = pm.decode_from_process(self._bodies[0]) if len(self._bodies) == 1 else None
+        except (OSError, ValueError, msgspec.MsgspecError):
+            return None
+        if not isinstance(answer, pm.CallReported) or answer.number != self._number or self.was_killed:
+            return None
+        self._bodies.clear()
+        self.inside = False
+        self._call = None
+        self._is_answered = True
+        if self._is_interrupting:  # the report of that has not been read
+            self._hand_over()
+        return answer
 
     def _hand_over(self) -> None:
         """Let the task of the process read from it."""

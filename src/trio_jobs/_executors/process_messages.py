@@ -210,7 +210,7 @@ class CallReported(msgspec.Struct, tag="report", omit_defaults=True):
     """Of CallFunction: what it raised; None if it returned."""
 
     @classmethod
-    def of(cls, report: CallReport, number: int = 0) -> CallReported:
+    def of(cls, report: CallReport, number: int = 0, *, interrupted: bool = False) -> CallReported:
         result = UNSET if report.result is None else report.result
         return cls(
             number,
@@ -221,6 +221,7 @@ class CallReported(msgspec.Struct, tag="report", omit_defaults=True):
             report.error,
             report.entered,
             report.retryable_kinds,
+            interrupted,
         )
 
     def report(self) -> CallReport:
@@ -300,6 +301,8 @@ class FrameReader:
             ValueError: What was read is no frame.
         """
         buffer = self._buffer
+        if not buffer and len(data) == 4 + int.from_bytes(data[:4], "little"):
+            return [data[4:]]  # what is read at once is nearly always one frame
         buffer += data
         bodies = []
         while len(buffer) >= 4:
