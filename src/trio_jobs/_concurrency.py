@@ -6,8 +6,9 @@ import signal
 import threading
 import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Final, TypeVar
 
 import trio
 
@@ -18,6 +19,7 @@ __all__ = [
     "NEVER",
     "Alarm",
     "LoopThread",
+    "ProtectedManager",
     "WakeUp",
     "bare_nursery",
     "is_cancellation",
@@ -25,6 +27,8 @@ __all__ = [
     "raised_by_signal",
     "single_cause",
 ]
+
+T = TypeVar("T")
 
 NEVER: Final = float("inf")  #: a time on Trio's clock that is never reached
 
@@ -47,6 +51,27 @@ async def bare_nursery() -> AsyncIterator[trio.Nursery]:
             raise raised
         finally:
             del raised  # no reference cycle through this frame
+
+
+class ProtectedManager(AbstractAsyncContextManager[T]):
+    """A context manager whose entry and exit Ctrl-C interrupts at checkpoints alone, as those of Trio's nurseries.
+
+    Args:
+        manager: The context manager. What it awaits in other tasks is not protected.
+    """
+
+    def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
+        self._manager = manager
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> T:
+        return await self._manager.__aenter__()
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._manager.__aexit__(kind, error, traceback)
 
 
 def single_cause(error: BaseException) -> BaseException:

@@ -24,6 +24,7 @@ FEED: Final = "tests/runtime/test_feed.py"
 IDLE_WAIT: Final = "tests/runtime/test_idle_wait.py"
 FROZEN: Final = "tests/cli/test_frozen_modules.py"
 EVENT_STREAM: Final = "tests/runtime/test_event_stream.py"
+CTRL_C: Final = "tests/runtime/test_ctrl_c.py"
 CANCELLATIONS: Final = "tests/runtime/test_cancellations.py"
 PROMISES: Final = "tests/runtime/test_promises.py"
 POWER: Final = "tests/stores/test_power_cuts.py"
@@ -2548,17 +2549,17 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "opening abandoned at a stop",
         "a stop while the SDK is being opened leaves it open",
         STOPPED_OPENINGS,
-        "_runtime/supervisor.py",
-        "                with trio.move_on_after(self._settings.close_timeout):\n",
-        "                with trio.move_on_after(0):\n",
+        "_runtime/first_opening.py",
+        "        with trio.move_on_after(self._close_timeout):\n",
+        "        with trio.move_on_after(0):\n",
     ),
     _M(
         "hung opening not reported",
         "an opening that does not return is left without an error",
         STOPPED_OPENINGS,
-        "_runtime/supervisor.py",
-        "                    if inside:\n",
-        "                    if False:\n",
+        "_runtime/first_opening.py",
+        'within {limit:g} s") if inside else None',
+        'within {limit:g} s") if False else None',
     ),
     _M(
         "SIGTERM not heeded before the SDK is open",
@@ -4628,6 +4629,38 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         PAGE,
         "_page/jobs.js",
         'import { foreseen } from "./client.js";\n',
+        "",
+    ),
+    _M(
+        "second Ctrl-C abandons the call",
+        "an impatient second Ctrl-C leaves the SDK open, although its call would have returned",
+        CTRL_C,
+        "_runtime/stop_task.py",
+        "                    if interrupts == 2:\n",
+        "                    if interrupts >= 1:\n",
+    ),
+    _M(
+        "entry of a queue interrupted anywhere",
+        "Ctrl-C between two lines of the opening leaves the thread of the journal running, and the journal in use",
+        CTRL_C,
+        "_concurrency.py",
+        "    @trio.lowlevel.enable_ki_protection\n    async def __aenter__(",
+        "    async def __aenter__(",
+    ),
+    _M(
+        "opening of a journal outlives Ctrl-C",
+        "Ctrl-C while a journal is opened leaves its thread running",
+        CTRL_C,
+        "_stores/durable_store.py",
+        "        except BaseException:  # Cancelled or Ctrl-C\n",
+        "        except trio.Cancelled:\n",
+    ),
+    _M(
+        "group lost by Ctrl-C",
+        "Ctrl-C in a task that reads the journal loses the events that were gathered, and every later commit waits",
+        "tests/stores/test_group_commit.py",
+        "_stores/group_commit.py",
+        "    @trio.lowlevel.enable_ki_protection\n",
         "",
     ),
 )

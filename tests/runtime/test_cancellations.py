@@ -205,7 +205,7 @@ class Block:
 
 
 def test_a_block_cancelled_anywhere_closes_the_sdk_once_and_accounts_for_every_job() -> None:
-    assert at_every_step(Block("trio", ["Snooze", "error"]), jumping) > 10
+    assert at_every_step(Block("trio", ["Snooze", "error"]), jumping) >= 10
 
 
 def test_a_block_before_a_thread_cancelled_anywhere_closes_the_sdk_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -199,3 +200,26 @@ async def test_events_gathered_while_a_commit_fails_are_committed_once(tmp_path:
     await store.aclose()
     assert len(list(await store.open(lambda events: None))) == 199
     await store.aclose()
+
+
+class InterruptedGroups(GroupCommit):
+    """Ctrl-C comes when a group was removed."""
+
+    def discard(self) -> None:
+        super().discard()
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_in_a_task_that_reads_loses_no_group() -> None:
+    """A task that reads the journal passes on what was appended before."""
+    groups: list[Sequence[ev.Event]] = []
+
+    async def main() -> None:
+        group_commit = InterruptedGroups(groups.append)
+        group_commit.add([submitted(1)])
+        group_commit.flush()
+        await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert groups == [[submitted(1)]]

@@ -210,6 +210,11 @@ PARTS: Final = (
         "`pump` is for the message loop of an SDK's thread.", on="thread", tests="test_pump: test_p1, test_p2, test_p3"
     ),
     Part(
+        "Trio raises Ctrl-C in the main task, whatever the executor is; a call on a thread is what can be abandoned.",
+        on="thread",
+        tests="test_ctrl_c: test_p3",
+    ),
+    Part(
         "A plain SDK; what is tested is what it does itself: its locks, its transactions, how its calls are freed.",
         on="thread",
         tests="""

@@ -6,6 +6,7 @@ moment it has decided how long to wait, so a task that is made ready then must a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import trio
@@ -47,7 +48,8 @@ class IdleWait(trio.abc.Instrument):
         """Have Trio call it no more. Stopping twice is harmless."""
         if self._token is not None:
             self._token = None
-            trio.lowlevel.remove_instrument(self)
+            with contextlib.suppress(KeyError):  # Trio has removed it, since it raised
+                trio.lowlevel.remove_instrument(self)
 
     def before_io_wait(self, timeout: float) -> None:
         """Called by Trio once in each turn; `timeout` is 0 if a task is ready to run (or a test clock will jump)."""

@@ -23,7 +23,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import outcome
 import trio
 
 from trio_jobs._concurrency import bare_nursery
@@ -34,6 +33,7 @@ from trio_jobs._errors import OutcomeUnknown, QueueBroken, SdkCallStuck, StoreEr
 from trio_jobs._log import Log
 from trio_jobs._ports import Clock, SdkExecutor, Store
 from trio_jobs._runtime.clock import SystemClock
+from trio_jobs._runtime.first_opening import FirstOpening
 from trio_jobs._runtime.hook_names import HookName
 from trio_jobs._runtime.pumped_executor import PumpedExecutor
 from trio_jobs._runtime.queue import Queue
@@ -43,6 +43,7 @@ from trio_jobs._runtime.seat_lock import SeatLock
 from trio_jobs._runtime.settings import Settings
 from trio_jobs._runtime.start_report import log_condition
 from trio_jobs._runtime.stop_report import log_report, make_report
+from trio_jobs._runtime.stop_task import StopTask
 from trio_jobs._runtime.watchdog import Watchdog
 
 __all__ = ["open_queue"]
@@ -97,8 +98,8 @@ async def open_queue(
                     yield supervisor.queue
                     await supervisor.finish_work()
             finally:
-                with trio.CancelScope(shield=True):
-                    await supervisor.stop()
+                nursery.start_soon(supervisor.stop_task.run)
+                await supervisor.stop_task.wait()
     except BaseException as error:
         if supervisor is not None:
             supervisor.raise_failure(error)
@@ -137,6 +138,7 @@ class Supervisor:
         self._loop_scopes: list[trio.CancelScope] = []
         self._attempt_limit = trio.CancelScope()
         """Limits how long the stop waits for the running attempt."""
+        self.stop_task = StopTask(self.stop, self._attempt_limit, self.fail)
         self._watchdog: Watchdog | None = None
         self._runtime = build_runtime(
             handlers=handlers,
@@ -150,6 +152,7 @@ class Supervisor:
             on_stuck=self._on_stuck,
             fail=self.fail,
         )
+        self._first_opening = FirstOpening(self._runtime.sessions, executor, settings.close_timeout)
         self.queue = Queue(self._runtime)
 
     async def open(self) -> None:
@@ -163,7 +166,7 @@ class Supervisor:
         runtime.activity.restore()
         check_restored_jobs(runtime)
         runtime.feed.seq = runtime.event_log.committed_seq
-        await self._open_sdk()
+        await self._first_opening.open(self._nursery)
         with contextlib.suppress(StoreError):  # logged; the pruner tries again
             await runtime.erasure.remove()
         resume_restored_jobs(runtime)
@@ -185,43 +188,6 @@ class Supervisor:
             self._start_loop(runtime.pump.run)
         self._nursery.start_soon(self._run_loop, runtime.consumer.run, self._consumer_scope)
         self._nursery.start_soon(self._run_loop, runtime.admission.pending.run, self._pending_scope)
-
-    async def _open_sdk(self) -> None:
-        """Open the first session, in a task of its own.
-
-        Cancelled:
-            An opening that has begun was waited for, for `close_timeout` at most: to abandon it could leave the SDK
-            running. The stop closes the session.
-        """
-        sessions = self._runtime.sessions
-        result: outcome.Value[None] | outcome.Error | None = None
-        ended = trio.Event()
-        scope = trio.CancelScope(shield=True)
-
-        async def open_sdk() -> None:
-            nonlocal result
-            with scope:
-                result = await outcome.acapture(sessions.open_sdk)
-            ended.set()
-
-        self._nursery.start_soon(open_sdk)
-        try:
-            await ended.wait()
-        except trio.Cancelled:
-            sessions.stop()
-            with trio.CancelScope(shield=True):
-                with trio.move_on_after(self._settings.close_timeout):
-                    await ended.wait()
-                if not ended.is_set():
-                    inside = self._executor.inside
-                    scope.cancel()
-                    await ended.wait()
-                    if inside:
-                        limit = self._settings.close_timeout
-                        self.fail(SdkCallStuck(f"a stop: the opening of the SDK did not return within {limit:g} s"))
-            raise
-        assert result is not None
-        result.unwrap()
 
     def _start_watchdog(self, limit: float) -> None:
         self._watchdog = Watchdog(limit)
@@ -271,7 +237,7 @@ class Supervisor:
                 await runtime.operations.drain()
 
     async def stop(self) -> None:
-        """Stop the queue and make its report. Called once, within a shield.
+        """Stop the queue and make its report. Called once, by `stop_task`.
 
         Errors are kept as failures of the queue. If this method raised, the loops would continue behind their shields,
         and the nursery would never end.
@@ -279,6 +245,8 @@ class Supervisor:
         runtime = self._runtime
         runtime.admission.close()
         runtime.sessions.stop()
+        if (stuck := await self._first_opening.end()) is not None:
+            self.fail(stuck)
         try:
             closed, problem = await self._end_attempt_and_close_sdk()
         except BaseException as error:

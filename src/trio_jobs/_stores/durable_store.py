@@ -122,7 +122,7 @@ class DurableStore(Generic[L]):
         await self._start(self.writer)
         try:
             await self._has_opened.wait()
-        except trio.Cancelled:
+        except BaseException:  # Cancelled or Ctrl-C
             if self.writer is not None:  # None: opening has failed and the thread has ended meanwhile
                 self._is_abandoned = True
                 self.writer.abandon()

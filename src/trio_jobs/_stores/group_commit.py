@@ -69,8 +69,9 @@ class GroupCommit(trio.abc.Instrument):
         self._events = []
         self._turns_left = self._max_turns
 
+    @trio.lowlevel.enable_ki_protection
     def flush(self) -> None:
-        """Pass the current group on now."""
+        """Pass the current group on now. Ctrl-C cannot come between its removal here and its arrival there."""
         events = self._events
         if events:
             self.discard()
