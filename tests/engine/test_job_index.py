@@ -34,7 +34,7 @@ class IndexAgainstList(RuleBasedStateMachine):
         for _ in range(count):
             self.newest += step
             added = record(self.newest, kind)
-            self.index.append(self.newest, added)
+            self.index[self.newest] = added
             self.open[self.newest] = added
             self.model.append((self.newest, added))
 
@@ -43,14 +43,14 @@ class IndexAgainstList(RuleBasedStateMachine):
         if self.model:
             number, removed = self.model.pop(data.draw(st.integers(0, len(self.model) - 1)))
             removed.state_seq = self.newest + 1  # a record has changed already when it leaves its place
-            self.index.remove(number)
+            del self.index[number]
             del self.open[number]
 
     @rule(first=st.booleans(), count=st.integers(1, 20))
     def remove_from_one_end(self, first: bool, count: int) -> None:
         for _ in range(min(count, len(self.model))):
             number, _ = self.model.pop(0 if first else -1)
-            self.index.remove(number)
+            del self.index[number]
             del self.open[number]
 
     @invariant()

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from trio_jobs._engine.jobs import JobRecord
 
-__all__ = ["FinalJobs", "JobIndex", "OpenJobs"]
+__all__ = ["FinalJobs", "JobIndex", "JobsByNumber", "OpenJobs"]
 
 CHUNK: Final = 512  #: jobs of a chunk: a removal moves at most 4 KiB
 
@@ -30,6 +30,14 @@ class JobIndex(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[JobRecord]: ...
+
+
+class JobsByNumber(Protocol):
+    """What changes an index: `FinalJobs`, or the dict of an open state."""
+
+    def __setitem__(self, number: int, record: JobRecord, /) -> None: ...
+
+    def __delitem__(self, number: int, /) -> None: ...
 
 
 class OpenJobs:
@@ -80,7 +88,7 @@ class FinalJobs:
     def __iter__(self) -> Iterator[JobRecord]:
         return chain.from_iterable(self._records)
 
-    def append(self, number: int, record: JobRecord) -> None:
+    def __setitem__(self, number: int, record: JobRecord) -> None:
         """Add a job with a number above all numbers that were added before."""
         if len(self._newest) == CHUNK:
             self._begin_chunk()
@@ -96,7 +104,7 @@ class FinalJobs:
         self._numbers.append(self._newest_numbers)
         self._records.append(self._newest)
 
-    def remove(self, number: int) -> None:
+    def __delitem__(self, number: int) -> None:
         """Remove the job with this number."""
         chunk = at = 0
         numbers = self._numbers[0]

@@ -11,7 +11,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.activity import Activity, queue_action
 from trio_jobs._engine.event_base import JobEvent
 from trio_jobs._engine.fold import begin, fold
-from trio_jobs._engine.job_index import FinalJobs, JobIndex, OpenJobs
+from trio_jobs._engine.job_index import FinalJobs, JobIndex, JobsByNumber, OpenJobs
 from trio_jobs._engine.job_table import JobTable, facts
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
@@ -60,11 +60,10 @@ class Projection:
         """The jobs, by id."""
         self.by_submit = JobTable()
         """The jobs in the order of their submits, and which of them match a filter."""
-        # every job passes through these, and a dict of its own takes the least time
-        self._open: dict[State, dict[int, JobRecord]] = {state: {} for state in State if state not in FINAL}
-        self._final: dict[State, FinalJobs] = {state: FinalJobs() for state in _FINAL}
-        opened = {state: OpenJobs(by_number) for state, by_number in self._open.items()}
-        self.by_state: Mapping[State, JobIndex] = {**opened, **self._final}
+        opened: dict[State, dict[int, JobRecord]] = {state: {} for state in State if state not in FINAL}
+        final = {state: FinalJobs() for state in _FINAL}
+        self._by_number: dict[State, JobsByNumber] = {**opened, **final}
+        self.by_state: Mapping[State, JobIndex] = {**{state: OpenJobs(jobs) for state, jobs in opened.items()}, **final}
         """The jobs of each state in the order in which they reached it (`state_seq`)."""
         self.keys: dict[tuple[str, str], KeyEntry] = {}
         """The jobs with a key, by kind and key."""
@@ -105,14 +104,8 @@ class Projection:
                 known = facts(record) if record.submitted_seq < self.by_submit.tail_seq else None
                 after = fold(record, of_job, elapsed)
                 if before is not after:
-                    if before in FINAL:
-                        self._final[before].remove(number)
-                    else:
-                        del self._open[before][number]
-                    if after in FINAL:
-                        self._final[after].append(seq, record)
-                    else:
-                        self._open[after][seq] = record
+                    del self._by_number[before][number]
+                    self._by_number[after][seq] = record
                 if known is not None:
                     self.by_submit.update(record, known)
                 if record.actions and record.actions[-1].seq == seq:
@@ -164,7 +157,7 @@ class Projection:
         record = begin(event, elapsed)
         self.jobs[job] = record
         self.by_submit.append(record)
-        self._open[record.state][event.seq] = record
+        self._by_number[record.state][event.seq] = record
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
 
@@ -179,10 +172,7 @@ class Projection:
     def _remove(self, job_id: str) -> JobRecord:
         record = self.jobs.pop(job_id)
         self.by_submit.remove(record)
-        if record.state in FINAL:
-            self._final[record.state].remove(record.state_seq)
-        else:
-            del self._open[record.state][record.state_seq]
+        del self._by_number[record.state][record.state_seq]
         return record
 
     def get(self, job_id: str) -> JobRecord:
