@@ -2118,7 +2118,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_executors/thread.py",
         "                return trio.lowlevel.Abort.FAILED\n",
         "                self._thread = None\n"
-        "                self._inside = self._is_open = False\n"
+        "                self._inside = self.is_open = False\n"
         "                return trio.lowlevel.Abort.SUCCEEDED\n",
     ),
     _M(

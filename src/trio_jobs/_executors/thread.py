@@ -66,7 +66,7 @@ class ThreadExecutor:
         """Whether something was called in the thread since it was started."""
         self._waiter: trio.lowlevel.Task | None = None
         self._inside = False
-        self._is_open = False
+        self.is_open = False
         self._close_problem: str | None = None
         self._boundary = CallBoundary()
         self._calls = 0
@@ -80,12 +80,8 @@ class ThreadExecutor:
         self._abandoned = False
 
     def __repr__(self) -> str:
-        state = "abandoned" if self._abandoned else "open" if self._is_open else "closed"
+        state = "abandoned" if self._abandoned else "open" if self.is_open else "closed"
         return f"<ThreadExecutor {state}{', a call is inside' if self._inside else ''}>"
-
-    @property
-    def is_open(self) -> bool:
-        return self._is_open
 
     @property
     def inside(self) -> bool:
@@ -112,7 +108,7 @@ class ThreadExecutor:
             if isinstance(opened, outcome.Error):
                 raise opened.error
         self.session += 1
-        self._is_open = True
+        self.is_open = True
 
     async def call(self, call: SdkCall) -> CallReport:
         if self._inside or self._abandoned:
@@ -143,7 +139,7 @@ class ThreadExecutor:
     def abandon(self) -> None:
         if self._inside:
             self._abandoned = True
-            self._is_open = False
+            self.is_open = False
             self._stop_loop_calls()
             waiter, self._waiter = self._waiter, None
             if waiter is not None:
@@ -154,8 +150,8 @@ class ThreadExecutor:
             return True
         if self._inside or self._abandoned:
             return False
-        was_open = self._is_open
-        self._is_open = False
+        was_open = self.is_open
+        self.is_open = False
         if was_open and self._factory is not None:
             closed = await self._round_trip(lambda: self._leave(discard), can_leave=True)
             if isinstance(closed, outcome.Error):

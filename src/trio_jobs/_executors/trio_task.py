@@ -47,7 +47,7 @@ class TrioExecutor:
         self._takes_opening = takes_opening
         self._nursery = nursery
         self._sdk: Any = None
-        self._is_open = False
+        self.is_open = False
         self._task: trio.lowlevel.Task | None = None
         """The task of the newest session."""
         self._scope = trio.CancelScope(shield=True)
@@ -60,15 +60,11 @@ class TrioExecutor:
         """What the last call raised, if the session may be discarded for it."""
 
     def __repr__(self) -> str:
-        return f"<TrioExecutor {'open' if self._is_open else 'closed'}>"
-
-    @property
-    def is_open(self) -> bool:
-        return self._is_open
+        return f"<TrioExecutor {'open' if self.is_open else 'closed'}>"
 
     @property
     def inside(self) -> bool:
-        return not self._is_open and not self._ended.is_set()
+        return not self.is_open and not self._ended.is_set()
 
     def is_inside(self, thread: int, tasks: Collection[object]) -> bool:
         return self.inside and self._task in tasks
@@ -123,11 +119,11 @@ class TrioExecutor:
 
     def abandon(self) -> None:
         """Cancel the session. A session that ignores the cancellation keeps the queue's nursery open."""
-        self._is_open = False
+        self.is_open = False
         self._scope.cancel()
 
     async def close(self, discard: Discard | None = None) -> bool:
-        self._is_open = False
+        self.is_open = False
         self._discard = discard
         self._close_asked.set()
         await self._ended.wait()
@@ -150,7 +146,7 @@ class TrioExecutor:
                     check_manager("async_sdk", manager)
                     async with manager as sdk:
                         self._sdk = sdk
-                        self._is_open = opened = True
+                        self.is_open = opened = True
                         report(outcome.Value(None))
                         await self._close_asked.wait()
                         discard, self._discard = self._discard, None
@@ -170,7 +166,7 @@ class TrioExecutor:
                 raise
             failure = error
         finally:
-            self._is_open = False
+            self.is_open = False
             self._sdk = self._task = self._error = None
             self._ended.set()
             if failure is not None and opened:
