@@ -271,10 +271,8 @@ class Admission:
         if new.deadline is not None:
             self._scheduler.watch_deadline(record)
         if new.due is None:
-            if not in_channel:
-                self._channel.send(record)
             # in the channel it may be processing already; when it was accepted, it was pending and the first
-            position = 1 if in_channel else self._channel.used
+            position = 1 if in_channel else self._channel.send(record)
             return Receipt(record.id, True, position, _PENDING, self._expected.of(record, position))
         if record.state is State.SCHEDULED:
             self._scheduler.schedule(record)

@@ -157,12 +157,13 @@ class JobChannel:
         else:
             self._free += 1
 
-    def send(self, record: JobRecord) -> None:
-        """Append a job. The caller has reserved a slot for it, so this cannot fail."""
+    def send(self, record: JobRecord) -> int:
+        """Append a job, and return its position. The caller has reserved a slot for it, so this cannot fail."""
         self._sender.send_nowait(record)
-        self._jobs.append(record)
-        kinds, kind = self.kinds, record.kind
+        jobs, kinds, kind = self._jobs, self.kinds, record.kind
+        jobs.append(record)
         kinds[kind] = kinds.get(kind, 0) + 1
+        return len(jobs)
 
     def receive(self) -> Awaitable[JobRecord]:
         """Return the next job. It stays in the channel until `received` is called.

@@ -46,8 +46,8 @@ class Estimates:
     def add(self, kind: str, ran: float) -> None:
         """Add an attempt of a job of this kind that has taken `ran` seconds."""
         runs, mean = self._runs, self.mean_run
-        of_kind = runs.get(kind)
-        runs[kind] = ran if of_kind is None else of_kind + (ran - of_kind) / 16
+        of_kind = runs.get(kind, ran)
+        runs[kind] = of_kind + (ran - of_kind) / 16
         self.mean_run = ran if mean is None else mean + (ran - mean) / 16
 
     def add_save(self, took: float, jobs: int) -> None:
