@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from trio_jobs import MemoryStore, Service
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.event_cursor import Cursor, Filter
-from trio_jobs._engine.jobs import State
+from trio_jobs._engine.fold import begin
+from trio_jobs._engine.jobs import JobRecord, State
 from trio_jobs._engine.transitions import STATE_AFTER
 from trio_jobs._errors import Lagged
 from trio_jobs._event_stream import EventStream
@@ -45,9 +47,14 @@ class Kept:
 KINDS = {f"j{i}": f"kind{i % 2}" for i in range(100)}
 
 
+def record_of(job: str) -> JobRecord | None:
+    kind = KINDS.get(job)
+    return None if kind is None else begin(ev.Submitted(seq=1, at=0.0, job=job, kind=kind, payload=msgspec.Raw(b"1")))
+
+
 def make(store: Kept | None = None) -> tuple[Feed, Kept]:
     store = Kept() if store is None else store
-    return Feed(store, lambda job: (KINDS[job], None) if job in KINDS else None), store  # type: ignore[arg-type] # only what a feed needs of a store
+    return Feed(store, record_of), store  # type: ignore[arg-type] # only what a feed needs of a store
 
 
 def started(seq: int, job: str) -> ev.Started:

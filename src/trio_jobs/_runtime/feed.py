@@ -49,24 +49,21 @@ class Feed:
 
     Args:
         store: Has the events that the ring no longer retains.
-        identity_of: Returns the kind and the key of a job.
-        labels_of: Returns the labels of a job.
+        record_of: Returns the record of a job; None if the job is pruned or never existed.
         is_idle: Whether the queue has nothing to do.
     """
 
     def __init__(
         self,
         store: Store,
-        identity_of: Callable[[str], tuple[str, str | None] | None] = lambda job: None,
-        labels_of: Callable[[str], Mapping[str, str] | None] = lambda job: None,
+        record_of: Callable[[str], JobRecord | None] = lambda job: None,
         is_idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self.store = store
         self.seq = 0
         self.closed = False
         self.notified_seq = 0
-        self._identity_of = identity_of
-        self._labels_of = labels_of
+        self._record_of = record_of
         self._ring: deque[Event] = deque(maxlen=RING)
         # of pruned jobs with events in the ring: the last event, kind and key, labels
         self._pruned: dict[str, tuple[int, tuple[str, str | None], Mapping[str, str] | None]] = {}
@@ -90,12 +87,18 @@ class Feed:
         return min(self.store.oldest, self.seq - len(self._ring) + 1)
 
     def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
+        record = self._record_of(job_id)
+        if record is not None:
+            return record.kind, record.key
         kept = self._pruned.get(job_id)
-        return self._identity_of(job_id) if kept is None else kept[1]
+        return None if kept is None else kept[1]
 
     def labels_of(self, job_id: str) -> Mapping[str, str] | None:
+        record = self._record_of(job_id)
+        if record is not None:
+            return record.labels
         kept = self._pruned.get(job_id)
-        return self._labels_of(job_id) if kept is None else kept[2]
+        return None if kept is None else kept[2]
 
     def job_pruned(self, record: JobRecord) -> None:
         """Retain the kind, the key and the labels of a job that is about to be pruned while its events are in the ring:

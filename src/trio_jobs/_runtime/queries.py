@@ -102,16 +102,6 @@ class Queries:
         position = self._channel.position(record)
         return attrs.evolve(job, position=position, expected_wait=self._expected.of(record, position))
 
-    def identity_of(self, job_id: str) -> tuple[str, str | None] | None:
-        """Return the kind and the key of a job; None if the job is pruned or never existed."""
-        record = self._projection.jobs.get(job_id)
-        return None if record is None else (record.kind, record.key)
-
-    def labels_of(self, job_id: str) -> Mapping[str, str] | None:
-        """Return the labels of a job; None without any, if the job is pruned or never existed."""
-        record = self._projection.jobs.get(job_id)
-        return None if record is None else record.labels
-
     def find(self, kind: str | None, key: str) -> Job:
         key = check_text("a key", key, MAX_KEY)
         kinds = [kind] if kind is not None else sorted({*self._handlers, *self._projection.by_submit.kinds()})

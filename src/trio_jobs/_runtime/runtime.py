@@ -316,7 +316,7 @@ def build_runtime(
         requests=requests,
         status=status,
     )
-    feed = Feed(store, queries.identity_of, queries.labels_of, consumer.is_idle)
+    feed = Feed(store, event_log.projection.jobs.get, consumer.is_idle)
     erasure = Erasure(
         event_log=event_log, clock=clock, slot=slot, commits=commits, feed=feed, activity=activity, requests=requests
     )
