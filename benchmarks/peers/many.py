@@ -5,7 +5,6 @@ One process grows: at each size it measures its memory and then times 1,000 furt
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import subprocess
@@ -22,6 +21,7 @@ import trio.testing
 
 import trio_jobs
 from benchmarks.peers.common import answer
+from benchmarks.peers.memory import resident
 
 BATCH = 1000
 
@@ -34,20 +34,6 @@ def service(**settings: Any) -> trio_jobs.Service:
         pass
 
     return made
-
-
-def resident() -> int:
-    """The resident memory of the process in bytes; its peak if the system does not report the current value."""
-    gc.collect()
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        if sys.platform == "win32":
-            sys.exit("this system does not report how much memory a process has")
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def each(times: int, do: Callable[[], Any]) -> float:

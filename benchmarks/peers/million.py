@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from benchmarks.peers.common import answer
-from benchmarks.peers.many import resident
+from benchmarks.peers.memory import resident
 from benchmarks.peers.ours import service, submit
 
 LONG = 0.015  #: seconds from which a pause is counted

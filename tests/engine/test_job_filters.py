@@ -87,7 +87,7 @@ class TableAgainstList(RuleBasedStateMachine):
             self.seq += step
             record = JobRecord(
                 f"{self.seq:036x}", kind, msgspec.Raw(b"1"), fields["at"], self.seq, 0.0, self.seq, state,
-                keys[number % len(keys)], None, fields["by"], labels=fields["labels"], attempts=(ENTERED,),
+                keys[number % len(keys)], None, fields["by"], labels=fields["labels"], last_attempt=ENTERED,
             )  # fmt: skip
             record.error = None if fields["error"] is None else ErrorInfo(fields["error"])
             self.table.append(record)

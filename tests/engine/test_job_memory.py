@@ -46,10 +46,10 @@ def test_a_payload_and_a_result_take_the_memory_of_their_json(what: str, length:
     assert bytes_each(encode) < length + 100
 
 
-def test_a_finished_job_takes_less_than_880_bytes_in_the_projection() -> None:
+def test_a_finished_job_takes_less_than_840_bytes_in_the_projection() -> None:
     projection = Projection()
     payload = service_handler().encode
-    assert bytes_each(lambda number: finish(projection, number, payload("x"))) < 880
+    assert bytes_each(lambda number: finish(projection, number, payload("x"))) < 840
 
 
 def test_a_full_collection_visits_the_newest_finished_jobs_alone() -> None:

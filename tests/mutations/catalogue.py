@@ -1316,16 +1316,33 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the history of a job shows the end of an attempt that a power cut can undo",
         COMMITTED_VIEW,
         "_runtime/event_log.py",
-        "tuple(map(_shallow_copy, record.attempts))",
-        "record.attempts",
+        "_shallow_copy(record.last_attempt)",
+        "record.last_attempt",
     ),
     _M(
         "list of attempts",
         "a full collection stops the event loop for longer, the more finished jobs are kept",
         COLLECTED,
         "_engine/fold.py",
-        "record.attempts = (*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered))",
-        "record.attempts = [*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered)]",
+        "    if before is not None:\n        record.earlier_attempts = (*record.earlier_attempts, before)\n",
+        "    record.earlier_attempts = [*record.earlier_attempts, *([] if before is None else [before])]\n",
+    ),
+    _M(
+        "dict for each attempt",
+        "the collector counts an object of each finished job, and begins full collections in a queue that many use",
+        COLLECTED,
+        "_engine/fold.py",
+        "    record.last_attempt = AttemptRecord(event.attempt, record.run, event.at, event.entered)\n",
+        "    record.last_attempt = AttemptRecord(event.attempt, record.run, event.at, event.entered)\n"
+        "    record.steps = dict(record.steps)\n",
+    ),
+    _M(
+        "rows of a prune in a list",
+        "each batch that is pruned from a journal makes thousands of objects, so that collections begin",
+        "tests/stores/test_pruning.py",
+        "_stores/sqlite/rows.py",
+        "            (first, last, *jobs),\n        )\n    )\n",
+        "            (first, last, *jobs),\n        ).fetchall()\n    )\n",
     ),
     # the store
     _M(
@@ -1552,7 +1569,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "attempts are numbered from 1 in each run",
         SIMULATOR,
         "_engine/decide.py",
-        "attempt=len(record.attempts) + 1",
+        "attempt=record.attempt_count + 1",
         "attempt=record.retries_used + 1",
     ),
     _M(
@@ -1971,7 +1988,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the events of finished jobs are deleted more slowly than they are written",
         "tests/stores/test_pruning.py",
         "_stores/sqlite/pruning.py",
-        "max(JOBS_PER_TRANSACTION, -(-len(seqs) // TRANSACTIONS))",
+        "max(JOBS_PER_TRANSACTION, -(-len(jobs) // TRANSACTIONS))",
         "JOBS_PER_TRANSACTION",
     ),
     _M(

@@ -99,7 +99,7 @@ def next_event(record: JobRecord | None, job: str, seq: int, choice: int) -> ev.
     if not options:
         return None
     kind, more = options[choice % len(options)]
-    attempts = len(record.attempts) if record is not None else 0
+    attempts = record.attempt_count if record is not None else 0
     if "attempt" in kind.__struct_fields__:
         more = more | {"attempt": attempts + 1 if kind is ev.Started else attempts}
     event: ev.JobEvent = kind(seq=seq, at=float(seq), job=job, **more)

@@ -41,7 +41,7 @@ def stuck(record: JobRecord, limit: EndedBy, now: float, seq: int, *, reason: st
     """The events of an attempt that exceeded its limits and whose call is still inside the SDK."""
     if record.state is not State.PROCESSING:
         return ()
-    attempt = record.attempts[-1]
+    attempt = record.attempt
     # `may_have_acted` still describes earlier attempts only; the end of this one will add to it
     return (
         ev.InDoubt(
@@ -80,7 +80,7 @@ def end(
     if outcome is _COMPLETED or outcome is Outcome.ALREADY_DONE:
         return (
             ev.Completed(
-                seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, outcome=outcome,
+                seq=seq, at=now, job=record.id, attempt=record.attempt.number, outcome=outcome,
                 entered=ending.entered, late=ending.late, problem=ending.problem,
                 result=UNSET if ending.result is None else ending.result,
                 reason="returned" if outcome is _COMPLETED else "verified",
@@ -154,7 +154,7 @@ def crashed(
         alone: No other work was unsaved and no attempt was running, so that a crash counts against a job that is
             saving.
     """
-    attempt = record.attempts[-1]
+    attempt = record.attempt
     if record.state is State.SAVING:
         ending = AttemptResult(
             Outcome.UNSAVED, entered=attempt.entered, late=attempt.late, reason="crashed", interrupted=True,

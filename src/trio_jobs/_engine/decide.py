@@ -142,21 +142,21 @@ def start(record: JobRecord, entered: bool, rules: Rules, now: float, seq: int, 
         return expire(record, now, seq, elapsed)
     if record.may_have_acted and not may_repeat(record, rules, automatic=True):
         return doubted(record, rules, now, seq, "not_permitted")
-    return (ev.Started(seq=seq, at=now, job=record.id, attempt=len(record.attempts) + 1, entered=entered),)
+    return (ev.Started(seq=seq, at=now, job=record.id, attempt=record.attempt_count + 1, entered=entered),)
 
 
 def enter(record: JobRecord, now: float, seq: int) -> Events:
     """Record that an async handler is about to call the SDK. No events if this attempt has entered it already."""
-    if record.state is not State.PROCESSING or record.attempts[-1].entered:
+    if record.state is not State.PROCESSING or record.attempt.entered:
         return ()
-    return (ev.SdkEntered(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number),)
+    return (ev.SdkEntered(seq=seq, at=now, job=record.id, attempt=record.attempt.number),)
 
 
 def start_step(record: JobRecord, step: str, now: float, seq: int) -> Events:
     """Record that a step is about to run. No events if the job is no longer processing: the step must not run then."""
     if record.state is not State.PROCESSING:
         return ()
-    return (ev.StepStarted(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, step=step),)
+    return (ev.StepStarted(seq=seq, at=now, job=record.id, attempt=record.attempt.number, step=step),)
 
 
 def finish_step(record: JobRecord, step: str, result: msgspec.Raw, now: float, seq: int) -> Events:
@@ -164,15 +164,15 @@ def finish_step(record: JobRecord, step: str, result: msgspec.Raw, now: float, s
     inside = record.doubt is not None and record.doubt.inside
     if record.state is not State.PROCESSING and not inside:
         return ()
-    attempt = record.attempts[-1].number
+    attempt = record.attempt.number
     return (ev.StepFinished(seq=seq, at=now, job=record.id, attempt=attempt, step=step, result=result),)
 
 
 def overdue(record: JobRecord, limit: EndedBy, now: float, seq: int) -> Events:
     """Record that an attempt has exceeded its limit and has not ended. No events if that is recorded already."""
-    if record.state is not State.PROCESSING or record.attempts[-1].overdue:
+    if record.state is not State.PROCESSING or record.attempt.overdue:
         return ()
-    return (ev.Overdue(seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, limit=limit),)
+    return (ev.Overdue(seq=seq, at=now, job=record.id, attempt=record.attempt.number, limit=limit),)
 
 
 def cancel(
@@ -275,7 +275,7 @@ def resolve(
             out.complete(result, None, "resolved")
     elif resolution == "failed":
         # a call that is still inside may still do its work
-        may_have_acted = inside and (record.may_have_acted or record.attempts[-1].entered)
+        may_have_acted = inside and (record.may_have_acted or record.attempt.entered)
         out.write(ev.Failed, reason="resolved", may_have_acted=may_have_acted, error=record.error)
     else:
         if inside:

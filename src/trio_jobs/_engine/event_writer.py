@@ -116,7 +116,8 @@ class EventWriter:
         self._action: OperatorEnding | None = action
         self._note = note
         self.ending = ending
-        self._attempt = record.attempts[-1].number if record.attempts else 0
+        last = record.last_attempt
+        self._attempt = 0 if last is None else last.number
         # the end of this attempt says nothing about an earlier one; only a return, verify or an operator does
         self.earlier_acted = record.may_have_acted and ending is not None
 

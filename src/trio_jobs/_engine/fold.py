@@ -114,7 +114,10 @@ def _wait_of(seconds: float | None, elapsed: float | None) -> Wait | None:
 
 
 def _started(record: JobRecord, event: ev.Started, elapsed: float | None) -> None:
-    record.attempts = (*record.attempts, AttemptRecord(event.attempt, record.run, event.at, event.entered))
+    before = record.last_attempt
+    if before is not None:
+        record.earlier_attempts = (*record.earlier_attempts, before)
+    record.last_attempt = AttemptRecord(event.attempt, record.run, event.at, event.entered)
     if record.due_at is not None:
         record.due_at = record.due_wait = None
     if record.reason:
@@ -141,12 +144,12 @@ def _rescheduled(record: JobRecord, event: ev.Rescheduled, elapsed: float | None
 
 
 def _entered(record: JobRecord, event: ev.SdkEntered, elapsed: float | None) -> None:
-    record.attempts[-1].entered = True
+    record.attempt.entered = True
 
 
 def _step_started(record: JobRecord, event: ev.StepStarted, elapsed: float | None) -> None:
     record.steps = {**record.steps, event.step: None}
-    record.attempts[-1].entered = True  # a step acts, through the SDK or not
+    record.attempt.entered = True  # a step acts, through the SDK or not
 
 
 def _step_finished(record: JobRecord, event: ev.StepFinished, elapsed: float | None) -> None:
@@ -160,13 +163,14 @@ def _cancel_requested(record: JobRecord, event: ev.CancelRequested, elapsed: flo
 
 
 def _overdue(record: JobRecord, event: ev.Overdue, elapsed: float | None) -> None:
-    record.attempts[-1].overdue = True
+    record.attempt.overdue = True
 
 
 def _ended(record: JobRecord, event: ev.Ended, elapsed: float | None) -> None:
     outcome, error = event.outcome, event.error
     if outcome is not None:
-        attempt = record.attempts[-1]
+        attempt = record.last_attempt
+        assert attempt is not None
         attempt.ended_at = event.at
         attempt.outcome = outcome
         if elapsed is not None:

@@ -135,8 +135,10 @@ class JobRecord(msgspec.Struct, gc=False):
     doubt: Doubt | None = None
     # results of the finished steps; None: started, and it is not known what it did
     steps: Mapping[str, msgspec.Raw | None] = NO_STEPS
-    # a tuple, since the collector tracks every list, and would visit one for each job that is kept
-    attempts: tuple[AttemptRecord, ...] = ()
+    last_attempt: AttemptRecord | None = None
+    # those before the last one. Few jobs have any: a tuple for each job would be an object that the collector counts,
+    # and it begins a collection when 700 more were made than freed
+    earlier_attempts: tuple[AttemptRecord, ...] = ()
     result: msgspec.Raw | None = None
     result_problem: str | None = None
     # from `Returned` until the job is final or starts again
@@ -164,10 +166,28 @@ class JobRecord(msgspec.Struct, gc=False):
     claim: Claim | None = None
 
     @property
+    def attempts(self) -> tuple[AttemptRecord, ...]:
+        """All attempts, in order."""
+        last = self.last_attempt
+        return () if last is None else (*self.earlier_attempts, last)
+
+    @property
+    def attempt(self) -> AttemptRecord:
+        """The last attempt of a job that has started."""
+        last = self.last_attempt
+        assert last is not None, "the job has not started"
+        return last
+
+    @property
+    def attempt_count(self) -> int:
+        """The number of attempts."""
+        return 0 if self.last_attempt is None else len(self.earlier_attempts) + 1
+
+    @property
     def has_acted(self) -> bool:
         """See `Job.may_have_acted`: for a call that is still inside, the attempt that entered may have acted too."""
         doubt = self.doubt
-        return self.may_have_acted or (doubt is not None and doubt.inside and self.attempts[-1].entered)
+        return self.may_have_acted or (doubt is not None and doubt.inside and self.attempt.entered)
 
 
 def to_datetime(at: float | None) -> datetime | None:
@@ -336,7 +356,7 @@ def view(record: JobRecord, *, brief: bool = False) -> Job:
         inside=record.doubt is not None and record.doubt.inside,
         steps=None if brief else tuple(name for name, result in record.steps.items() if result is not None),
         open_step=open_step(record),
-        attempt_count=len(record.attempts),
+        attempt_count=record.attempt_count,
         attempts=None if brief else tuple(map(_attempt, record.attempts)),
         earlier_payloads=None if brief or not record.earlier else {run: bytes(old) for run, old in record.earlier},
         result=None if brief or record.result is None else bytes(record.result),

@@ -51,7 +51,7 @@ def returned(record: JobRecord, ending: AttemptResult, now: float, seq: int) -> 
         return ()
     return (
         ev.Returned(
-            seq=seq, at=now, job=record.id, attempt=record.attempts[-1].number, outcome=Outcome.COMPLETED,
+            seq=seq, at=now, job=record.id, attempt=record.attempt.number, outcome=Outcome.COMPLETED,
             entered=ending.entered, late=ending.late, may_have_acted=record.may_have_acted,
             result=UNSET if ending.result is None else ending.result, problem=ending.problem,
         ),
@@ -64,7 +64,7 @@ def saved(records: Iterable[JobRecord], session: int, now: float, seq: int) -> t
     if not group:
         return ()
     completed = (
-        ev.Completed(seq=number, at=now, job=record.id, attempt=record.attempts[-1].number, reason="saved")
+        ev.Completed(seq=number, at=now, job=record.id, attempt=record.attempt.number, reason="saved")
         for number, record in enumerate(group, seq + 1)
     )
     return (ev.Saved(seq=seq, at=now, session=session, jobs=_ids(group)), *completed)
@@ -100,7 +100,7 @@ def unsaved(
     """
     if record.state is not State.SAVING:
         return ()
-    attempt = record.attempts[-1]
+    attempt = record.attempt
     ending = AttemptResult(
         Outcome.UNSAVED,
         error=why.error,

@@ -296,7 +296,7 @@ def _facts(call: SdkCall) -> pm.JobFacts:
         id=record.id,
         kind=record.kind,
         key=record.key,
-        attempt=len(record.attempts),
+        attempt=record.attempt_count,
         run=record.run,
         deadline_at=record.deadline_at,
         cancel_requested=running.should_end,

@@ -374,6 +374,6 @@ def log_fields(record: JobRecord) -> dict[str, object]:
         "job_id": record.id,
         "kind": record.kind,
         "key": None if record.key is None else escape(record.key),
-        "attempt": len(record.attempts),
+        "attempt": record.attempt_count,
         "reason": record.reason,
     }

@@ -384,6 +384,6 @@ def _state_seq(record: JobRecord) -> int:
 def _copy(record: JobRecord) -> JobRecord:
     """Copy a record so that `fold` can change the copy without changing the original."""
     twin: JobRecord = _shallow_copy(record)
-    if record.attempts:
-        twin.attempts = tuple(map(_shallow_copy, record.attempts))
+    if record.last_attempt is not None:
+        twin.last_attempt = _shallow_copy(record.last_attempt)  # only the last one is changed
     return twin

@@ -78,7 +78,7 @@ class _Context:
         self.id = record.id
         self.kind = record.kind
         self.key = record.key
-        self.attempt = len(record.attempts)
+        self.attempt = record.attempt_count
         self.run = record.run
 
     def __repr__(self) -> str:

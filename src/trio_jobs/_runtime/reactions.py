@@ -164,7 +164,7 @@ class Reactions:
         if waits_for_person(record, self._handlers.get(record.kind)):
             log.error(
                 "job %s (%s, key %s) is in doubt: %s; it is not known what attempt %d did, resolve the job",
-                record.id, record.kind, escape(record.key or "none"), record.reason, len(record.attempts),
+                record.id, record.kind, escape(record.key or "none"), record.reason, record.attempt_count,
                 extra=log_fields(record),
             )  # fmt: skip
             self._hooks.call_soon("in_doubt", record)

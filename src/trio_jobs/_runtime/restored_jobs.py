@@ -104,7 +104,8 @@ def _was_blocking(record: JobRecord) -> bool:
 
     A job that was retried by an operator and has not started again did not block the queue.
     """
-    return record.state not in FINAL and bool(record.attempts) and record.attempts[-1].run == record.run
+    last = record.last_attempt
+    return record.state not in FINAL and last is not None and last.run == record.run
 
 
 def _restore_order(record: JobRecord) -> tuple[bool, int]:

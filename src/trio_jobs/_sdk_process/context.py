@@ -23,7 +23,7 @@ class JobInProcess:
     id: str
     kind: str
     key: str | None
-    attempts: range
+    attempt_count: int
     run: int
     deadline_at: float | None
     steps: dict[str, msgspec.Raw | None]
@@ -48,7 +48,7 @@ class JobInProcess:
     @classmethod
     def of(cls, facts: JobFacts) -> JobInProcess:
         steps: dict[str, msgspec.Raw | None] = {**facts.finished_steps, **dict.fromkeys(facts.open_steps)}
-        job = cls(facts.id, facts.kind, facts.key, range(facts.attempt), facts.run, facts.deadline_at, steps)
+        job = cls(facts.id, facts.kind, facts.key, facts.attempt, facts.run, facts.deadline_at, steps)
         job.should_end = facts.cancel_requested
         return job
 

@@ -316,7 +316,7 @@ class Journal:
         """See `keys.tombstone_page`; `last` is ignored. Raises `sqlite3.Error`, `JournalDamaged`."""
         return keys.tombstone_page(self.connection, self.path, after, limit)
 
-    def find_events(self, jobs: Sequence[str], first: int, last: int) -> list[tuple[int, str]]:
+    def find_events(self, jobs: Sequence[str], first: int, last: int) -> dict[int, str]:
         """See `rows.find`. Raises `sqlite3.Error`."""
         return rows.find(self.connection, jobs, first, last)
 

@@ -43,21 +43,20 @@ async def prune(
         # queue events are deleted together with the jobs around them
         start = min(journal.oldest, *(first for first, _ in jobs.values()))
         end = max(last for _, last in jobs.values())
-        seqs: dict[str, list[int]] = {job: [] for job in ("", *jobs)}
+        parts = list(_split(list(jobs), max(JOBS_PER_TRANSACTION, -(-len(jobs) // TRANSACTIONS))))
+        events: list[list[int]] = [[] for _ in parts]
+        events_of = {job: seqs for part, seqs in zip(parts, events, strict=True) for job in part}
+        events_of[""] = events[-1]
+        searched = list(events_of)
         for first in range(start, end + 1, WINDOW):
-            found = await call(partial(journal.find_events, list(seqs), first, min(first + WINDOW - 1, end)))
-            for seq, job in found:
-                seqs[job].append(seq)
-        queue_events = seqs.pop("")
+            found = await call(partial(journal.find_events, searched, first, min(first + WINDOW - 1, end)))
+            for seq, job in found.items():
+                events_of[job].append(seq)
         tombstone_of = {key.job: key for key in keys}
-        parts = list(_split(list(seqs), max(JOBS_PER_TRANSACTION, -(-len(seqs) // TRANSACTIONS))))
-        for n, part in enumerate(parts, 1):
-            events = [seq for job in part for seq in seqs[job]]
-            oldest = max(jobs[job][1] for job in part) + 1
-            if n == len(parts):
-                oldest, events = end + 1, events + queue_events
+        for n, part in enumerate(parts):
+            oldest = max(jobs[job][1] for job in part) if n + 1 < len(parts) else end
             tombstones = [tombstone_of[job] for job in part if job in tombstone_of]
-            await call(partial(journal.prune, events, oldest, tombstones, activity if n == 1 else None))
+            await call(partial(journal.prune, events[n], oldest + 1, tombstones, activity if n == 0 else None))
     for part_of_stale in _split(stale, KEYS_PER_TRANSACTION):
         await call(partial(journal.delete_tombstones, part_of_stale))
 

@@ -118,13 +118,18 @@ def delete(connection: Connection, seqs: Sequence[int]) -> int:
     return deleted
 
 
-def find(connection: Connection, jobs: Sequence[str], first: int, last: int) -> list[tuple[int, str]]:
-    """`seq` and job of the events of these jobs with `seq` from `first` to `last`."""
+def find(connection: Connection, jobs: Sequence[str], first: int, last: int) -> dict[int, str]:
+    """The jobs of the events of these jobs, by `seq`, with `seq` from `first` to `last`.
+
+    A dict, since a list of rows would be thousands of tuples, and the garbage collector begins a collection after 700.
+    """
     places = ", ".join("?" * len(jobs))
-    return connection.execute(  # type: ignore[no-any-return] # of untyped rows
-        f"SELECT seq, job FROM events WHERE seq BETWEEN ? AND ? AND job IN ({places})",  # noqa: S608 - placeholders
-        (first, last, *jobs),
-    ).fetchall()
+    return dict(
+        connection.execute(
+            f"SELECT seq, job FROM events WHERE seq BETWEEN ? AND ? AND job IN ({places})",  # noqa: S608 - placeholders
+            (first, last, *jobs),
+        )
+    )
 
 
 def of_job(connection: Connection, path: str, job: str, first: int, last: int) -> list[Row]:
