@@ -56,7 +56,7 @@ def measure(run: Run) -> Answer:
         (
             at_most("thread executor, of a bare round trip", ratio(table, EXECUTOR, BARE), 1.2),
             at_most("process, of a bare pipe", ratio(apart, PROCESS, PIPE), 2.5),
-            at_most("process, of a thread", ratio(apart, PROCESS, THREAD), 1.2, WHY_PROCESS),
+            at_most("process, of a thread", ratio(apart, PROCESS, THREAD), 1.2, why=WHY_PROCESS),
         ),
     )  # fmt: skip
 
