@@ -1328,6 +1328,15 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "    record.earlier_attempts = [*record.earlier_attempts, *([] if before is None else [before])]\n",
     ),
     _M(
+        "whole ring in one turn",
+        "a reader that has missed thousands of events stops the event loop while it reads them",
+        "tests/runtime/test_event_stream.py",
+        "_runtime/feed.py",
+        "        elif len(events) == PAGE:  # to read the rest of the ring takes up to 5 ms\n"
+        "            await trio.lowlevel.checkpoint()\n",
+        "",
+    ),
+    _M(
         "dict for each attempt",
         "the collector counts an object of each finished job, and begins full collections in a queue that many use",
         COLLECTED,

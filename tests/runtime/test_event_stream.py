@@ -126,8 +126,11 @@ async def test_p8_a_reader_whose_events_are_gone_gets_lagged_and_can_continue_be
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-async def test_other_tasks_run_while_a_reader_reads_what_it_has_missed(autojump_clock: MockClock, wanted: bool) -> None:
-    """Also if none of the events that it reads is one of those that it follows."""
+@pytest.mark.parametrize("ring", [10, RING])
+async def test_other_tasks_run_while_a_reader_reads_what_it_has_missed(
+    autojump_clock: MockClock, wanted: bool, ring: int
+) -> None:
+    """From the store or from the ring; also if none of the events that it reads is one of those that it follows."""
     rig = make_rig("trio", settings={"buffer": 1000})
     turns = 0
 
@@ -138,7 +141,7 @@ async def test_other_tasks_run_while_a_reader_reads_what_it_has_missed(autojump_
             turns += 1
 
     async with rig.open_jumping() as queue:
-        runtime_of(queue).feed.set_ring_size(10)
+        runtime_of(queue).feed.set_ring_size(ring)
         await queue.pause()
         for n in range(9 * PAGE // 2):
             await queue.submit("work", str(n))

@@ -255,4 +255,6 @@ class Feed:
             if after + 1 < self.store.oldest:
                 raise Lagged(after, self.store.oldest)
             events = await self.store.events(after, PAGE)
+        elif len(events) == PAGE:  # to read the rest of the ring takes up to 5 ms
+            await trio.lowlevel.checkpoint()
         return events
