@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from trio_jobs import JobMayHaveActed
-from trio_jobs._cli.arguments import parser
+from trio_jobs._cli.arguments import parse, parser
 from trio_jobs._cli.error_text import describe
+from trio_jobs._cli.exit_codes import ExitCode
 
 SUBMIT = ["submit", "work", "1"]
 
@@ -46,3 +47,11 @@ def test_a_refused_retry_names_the_option_of_the_command() -> None:
     assert parser().parse_args(["retry", "a", "--even-if-acted"]).even_if_acted
     refused = JobMayHaveActed("a", "failed", "retry the job with even_if_acted=True")
     assert describe(refused) == "job a is failed: retry the job with --even-if-acted"
+
+
+def test_an_unknown_argument_is_answered_with_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["pause", "maintenance"]) is ExitCode.INVALID
+    error = capsys.readouterr().err
+    assert error.startswith("usage: trio-jobs pause ")
+    assert "--reason" in error
+    assert error.endswith("trio-jobs pause: error: unrecognized arguments: maintenance\n")

@@ -457,3 +457,21 @@ async def test_work_that_is_gone_with_its_session_is_found(
         assert "`save=`" in found[0]
     else:
         report.check()
+
+
+async def test_a_check_that_stops_at_its_first_payload_asks_for_no_second_one(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(kind="post", verify=lambda sdk, job: NotDone())
+    def post(ledger: Ledger, invoice: Invoice) -> str:
+        return ledger.book(invoice.folio, invoice.cents)
+
+    report = await check_handler(
+        service, "post", [INVOICE, Invoice("A-2", 200)], effects=lambda: list(ledger.entries),
+        reset=ledger.entries.clear, raises=False,
+    )  # fmt: skip
+    assert report.findings
+    assert report.left_out == (
+        "whether verify finds the work of another job: the check stops at the first payload with findings",
+    )

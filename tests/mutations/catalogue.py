@@ -4689,4 +4689,28 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "    @trio.lowlevel.enable_ki_protection\n",
         "",
     ),
+    _M(
+        "usage of all commands",
+        "an argument too many is answered with the names of all commands, and without the options of this one",
+        "tests/cli/test_arguments.py",
+        "_cli/arguments.py",
+        "commands[parsed.command].error(",
+        "top.error(",
+    ),
+    _M(
+        "second payload asked for",
+        "check_handler asks for a second payload where two were given, and the first one has findings",
+        "tests/harness/test_check_handler.py",
+        "testing/handler_check.py",
+        'payload with findings" if findings else',
+        'payload with findings" if False else',
+    ),
+    _M(
+        "pipe not recognized in a container",
+        "an SDK whose process sees no parent writes its answers into a file that it has opened itself",
+        "tests/runtime/test_process_faults.py",
+        "_sdk_process/child.py",
+        'if sys.platform == "linux" and (owner := os.getppid()):',
+        'if sys.platform == "linux" and (owner := os.getppid()) is not None:',
+    ),
 )

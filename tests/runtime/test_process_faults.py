@@ -28,9 +28,11 @@ from support.rig import until, until_state
 from support.waiting import deadline, wait_until
 from trio_jobs import JobFailed, Outcome, State
 from trio_jobs._executors import process_child
+from trio_jobs._executors import process_messages as pm
 from trio_jobs._executors.process_child import SdkProcess
 from trio_jobs._executors.process_pipes import ProcessPipes
 from trio_jobs._runtime.queue import runtime_of
+from trio_jobs._sdk_process import child
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the process executor does not work on Windows yet")
 
@@ -401,3 +403,32 @@ async def test_what_the_process_writes_is_logged_to_the_last_line(caplog: pytest
         with deadline("the end of the call", LIMIT):
             await until_state(queue, receipt.job_id, "in_doubt")
     assert f"stderr: {'y' * 50}" in caplog.messages
+
+
+@pytest.mark.parametrize("how", ["no parent is seen", "the file cannot have an owner"])
+def test_an_answer_is_not_written_into_a_file_of_the_sdk_in_any_container(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "no parent is seen":
+        monkeypatch.setattr(os, "getppid", lambda: 0)
+    else:
+        monkeypatch.setattr(child, "fcntl", NoOwners)
+    reads, writes = os.pipe()
+    link = child.Link(reads, writes)
+    link.send(pm.Ready(None))
+    other = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(other, writes)  # the SDK has closed all descriptors, and has opened a file
+    with pytest.raises(OSError, match="has opened another file"):
+        link.send(pm.Ready(None))
+    for fd in (reads, writes, other):
+        os.close(fd)
+
+
+class NoOwners:
+    """`fcntl` in a sandbox."""
+
+    F_SETOWN = F_GETOWN = 0
+
+    @staticmethod
+    def fcntl(*args: Any) -> Any:
+        raise OSError(errno.EINVAL, "Invalid argument")

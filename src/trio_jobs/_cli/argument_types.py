@@ -1,4 +1,4 @@
-"""The values of arguments of `trio-jobs`: functions for the `type` of an argument of argparse."""
+"""The values of arguments of `trio-jobs`: functions for the `type` of an argument of argparse, and a check of texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import MAX_WAIT, check_number, check_seconds, check_wait
 
-__all__ = ["count", "date", "label", "path", "port", "seconds", "span", "wait"]
+__all__ = ["count", "date", "is_unicode", "label", "path", "port", "seconds", "span", "wait"]
 
 T = TypeVar("T")
 
@@ -83,3 +83,15 @@ def label(text: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise argparse.ArgumentTypeError(f"it must be NAME=VALUE, not {text!r:.100}")
     return name, value
+
+
+def is_unicode(value: object) -> bool:
+    """Whether a text, or each text of a list, can be sent. Python marks bytes that are not valid by lone surrogates."""
+    if isinstance(value, list | tuple):
+        return all(map(is_unicode, value))
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+    return True

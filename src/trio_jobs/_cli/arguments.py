@@ -34,13 +34,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace | ExitCode:
     Raises:
         OutputFailed: Standard output cannot be written.
     """
-    top = parser()
+    top, commands = _parsers()
     help_text = io.StringIO()  # argparse prints it, and ignores errors
     try:
         with redirect_stdout(help_text):
-            parsed = top.parse_args(arguments)
+            parsed, extra = top.parse_known_args(arguments)
+            if extra:  # argparse would print the usage of all commands
+                commands[parsed.command].error(f"unrecognized arguments: {' '.join(extra)}")
         for name, value in vars(parsed).items():
-            if name not in _ARGUMENTS_NOT_SENT and not _is_unicode(value):
+            if name not in _ARGUMENTS_NOT_SENT and not types.is_unicode(value):
                 top.error(f"argument {name.replace('_', '-')}: the text is not valid in the encoding of the system")
     except SystemExit as error:
         if error.code:
@@ -50,21 +52,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace | ExitCode:
     return parsed
 
 
-def _is_unicode(value: object) -> bool:
-    """Whether a text, or each text of a list, can be sent. Python marks bytes that are not valid by lone surrogates."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_unicode, value))
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return False
-    return True
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line, made once."""
+    return _parsers()[0]
 
 
 @functools.cache
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line, made once."""
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the whole command line, and that of each command."""
     top = argparse.ArgumentParser(
         prog="trio-jobs",
         description="A job queue for an SDK, device or program that can do only one thing at a time.\n"
@@ -140,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     add_ticket(commands.add_parser("ticket", help="make or revoke tickets for one job"), connection, _add_job)
     add_token(commands.add_parser("token", help="add, list or remove the tokens of people"))
     _add_journal(commands.add_parser("journal", help="check or copy a journal"), connection)
-    return top
+    return top, commands.choices
 
 
 def _epilog() -> str:

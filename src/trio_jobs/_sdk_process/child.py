@@ -323,12 +323,14 @@ def _recognizer(fd: int) -> Callable[[], bool]:
     """Return a function that says whether this descriptor is still the same file.
 
     The SDK can close it, and its number is then that of the next file that it opens. On Linux this file gets an owner
-    that no other file has: the kernel returns it in a third of the time of `os.fstat`, which counts at each call.
+    that no other file has: the kernel returns it in a third of the time of `os.fstat`, which counts at each call. A
+    sandbox can refuse that, and a process whose parent is outside of its container has no parent's number.
     """
-    if sys.platform == "linux":
-        owner = os.getppid()
-        fcntl.fcntl(fd, fcntl.F_SETOWN, owner)
-        return lambda: fcntl.fcntl(fd, fcntl.F_GETOWN) == owner
+    if sys.platform == "linux" and (owner := os.getppid()):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETOWN, owner)
+            if fcntl.fcntl(fd, fcntl.F_GETOWN) == owner:
+                return lambda: fcntl.fcntl(fd, fcntl.F_GETOWN) == owner
     file = os.fstat(fd)
     return lambda: os.path.samestat(os.fstat(fd), file)
 

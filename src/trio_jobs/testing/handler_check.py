@@ -294,7 +294,8 @@ async def check_handler(
         if given > 1:
             checked.append(_RULES["foreign"])
         else:
-            left_out.append("whether verify finds the work of another job: give a second payload")
+            why = "the check stops at the first payload with findings" if findings else "give a second payload"
+            left_out.append(f"whether verify finds the work of another job: {why}")
     report = CheckReport(f"handler {found.kind!r}", tuple(checked), tuple(findings), tuple(left_out))
     return report.check() if raises else report
 
