@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections.abc import Iterator
 from typing import Final, final
 
 from trio.lowlevel import checkpoint_if_cancelled
@@ -17,6 +17,7 @@ from trio_jobs._errors import Lagged
 __all__ = ["EventStream"]
 
 EVERYTHING: Final = Filter()
+_NOTHING: Final[Iterator[Event]] = iter(())  #: the page of every stream that has none
 
 
 @final
@@ -39,7 +40,7 @@ class EventStream:
         self._awake = WakeUp()
         self._cursor = Cursor(source, after, wanted, self._awake.set)
         self._wants_all = wanted.is_open
-        self._page: deque[Event] = deque()
+        self._page = _NOTHING  #: events that were read and are still to come
 
     def __repr__(self) -> str:
         return f"<EventStream after event {self.seq}>"
@@ -54,27 +55,26 @@ class EventStream:
         cursor = self._cursor
         while True:
             try:
-                while self._page:
-                    event = self._page.popleft()
+                for event in self._page:
                     self.seq = event.seq
                     if self._wants_all or cursor.wants(event):
                         return with_identity(event, cursor.source.identity_of)
-                self._page.extend(await cursor.read())
+                self._page = _NOTHING
+                events = await cursor.read()
             except Lagged:
-                self._page.clear()
+                self._page = _NOTHING
                 self.seq = cursor.seq
                 raise
-            if not self._page:
-                if cursor.source.closed:
-                    raise StopAsyncIteration
-                await self._sleep()
-
-    async def _sleep(self) -> None:
-        # attached only while it sleeps, so that a stream that is simply dropped leaves nothing behind
-        self._awake.clear()
-        self._cursor.attach()
-        try:
-            await self._awake.wait()
-        finally:
-            self._cursor.detach()
-            self.seq = max(self.seq, self._cursor.seq)
+            if events:
+                self._page = iter(events)
+                continue
+            if cursor.source.closed:
+                raise StopAsyncIteration
+            # attached only while it sleeps, so that a stream that is simply dropped leaves nothing behind
+            self._awake.clear()
+            cursor.attach()
+            try:
+                await self._awake.wait()
+            finally:
+                cursor.detach()
+                self.seq = max(self.seq, cursor.seq)

@@ -1337,6 +1337,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "",
     ),
     _M(
+        "task of a cancelled wait kept",
+        "a queue fails when it wakes a task that was cancelled while it slept",
+        "tests/runtime/test_wake_ups.py",
+        "_concurrency.py",
+        "        self._waiter = None\n        return trio.lowlevel.Abort.SUCCEEDED\n",
+        "        return trio.lowlevel.Abort.SUCCEEDED\n",
+    ),
+    _M(
+        "page of a reader that sleeps",
+        "a full collection visits more objects of each reader, so it stops the event loop for longer",
+        "tests/runtime/test_wake_ups.py",
+        "_event_stream.py",
+        "                self._page = _NOTHING\n                events = await cursor.read()\n",
+        "                self._page = iter(events := [*await cursor.read()])\n",
+    ),
+    _M(
         "dict for each attempt",
         "the collector counts an object of each finished job, and begins full collections in a queue that many use",
         COLLECTED,
