@@ -22,7 +22,7 @@ from trio_jobs.testing import ConformanceError, check_executor, executor_check
 
 async def test_the_thread_executor_keeps_the_contract() -> None:
     report = await check_executor(lambda open_sdk, nursery: ThreadExecutor(open_sdk))
-    assert len(report.checked) == 18
+    assert len(report.checked) == 19
     assert not report.left_out
 
 
@@ -63,14 +63,14 @@ class ReusingExecutor(ThreadExecutor):
     def abandon(self) -> None:
         super().abandon()
         self._abandoned = self._inside = False
-        self._is_open = True
+        self.is_open = True
 
 
 class UnclosedExecutor(ThreadExecutor):
     """Does not close the session. Its thread would do that when it ends, so it ends after the checks (`end`)."""
 
     async def close(self, discard: Discard | None = None) -> bool:
-        self._is_open = False
+        self.is_open = False
         return True
 
     async def stop(self) -> None:
@@ -242,6 +242,19 @@ async def test_an_executor_whose_exceptions_are_destroyed_in_trios_thread_is_fou
         await check_executor(lambda open_sdk, nursery: SharingExecutor(open_sdk), timeout=2)
 
 
+class DirectExecutor(ThreadExecutor):
+    """Makes each call in Trio's thread, at once."""
+
+    async def call(self, call: SdkCall) -> CallReport:
+        return call.run(self._sdk).report
+
+
+async def test_an_executor_whose_calls_are_no_checkpoints_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_rules(monkeypatch, "_check_checkpoint")
+    with pytest.raises(ConformanceError, match="a call has returned in the same turn of the loop"):
+        await check_executor(lambda open_sdk, nursery: DirectExecutor(open_sdk), timeout=5)
+
+
 async def test_raises_false_returns_the_report() -> None:
     report = await check_executor(SilentExecutor, asynchronous=True, raises=False)
     assert not report.ok
@@ -257,8 +270,8 @@ def make_process_executor(service: Service, nursery: trio.Nursery) -> SdkExecuto
 
 
 def check_rules(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Let `check_executor` check only these rules, each of which starts processes."""
-    for rules in ("_RULES", "THREAD_RULES", "INTERRUPT_RULES", "KILL_RULES"):
+    """Let `check_executor` check only these rules: in a process, each of them starts some."""
+    for rules in ("_RULES", "_LOCAL_RULES", "THREAD_RULES", "LOCAL_THREAD_RULES", "INTERRUPT_RULES", "KILL_RULES"):
         kept = tuple(rule for rule in getattr(executor_check, rules) if rule.__name__ in names)
         monkeypatch.setattr(executor_check, rules, kept)
 
@@ -277,7 +290,7 @@ async def test_the_process_executor_keeps_the_contract(
     if rules is not None:
         check_rules(monkeypatch, *rules)
     report = await check_executor(make_process_executor, remote=True)
-    assert len(report.checked) == (23 if rules is None else len(rules))
+    assert len(report.checked) == (24 if rules is None else len(rules))
     assert not report.left_out
 
 

@@ -119,7 +119,7 @@ async def test_each_open_has_an_executor_of_its_own() -> None:
 
 async def test_an_executor_that_delegates_conforms() -> None:
     report = await check_executor(lambda factory, nursery: LoggingExecutor(factory, []))
-    assert len(report.checked) == 14
+    assert len(report.checked) == 15
 
 
 async def test_an_error_of_a_call_is_the_attempts_error() -> None:

@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trio_jobs
 from support.rig import HostKind, make_rig, service_for, until_state
 from support.stores import DyingStore, FailingStore, RefusingStore, SlowStore
+from support.turns import Turns
 from trio_jobs import EndedBy, MemoryStore, NewJob, SdkHandle, State, StoreError, UsageError
 from trio_jobs._engine.events import Completed, Event, Paused, Scheduled, SdkEntered, SessionClosed, Started, Submitted
 from trio_jobs._runtime import attempt_runner
@@ -360,25 +361,15 @@ async def test_drain_returns_when_the_end_of_the_last_job_is_committed(autojump_
         assert queue.statistics().jobs[State.COMPLETED] == 1
 
 
-class Turns(trio.abc.Instrument):
-    """Counts the turns of Trio's loop."""
-
-    count = 0
-
-    def before_io_wait(self, timeout: float) -> None:
-        self.count += 1
-
-
 class RecordingStore(SlowStore):
     """Records each event that is appended, with the turn of the loop."""
 
     def __init__(self, turns: Turns) -> None:
         super().__init__(Started)
         self.turns = turns
-        self.appended: list[tuple[type[Event], int]] = []
 
     def append(self, events: Sequence[Event]) -> None:
-        self.appended.extend((type(event), self.turns.count) for event in events)
+        self.turns.record(events)
         super().append(events)
 
 
@@ -402,8 +393,8 @@ async def test_the_next_start_is_appended_in_the_turn_of_the_loop_in_which_the_l
         store.keep(1)
         await wait_all_tasks_blocked()
         trio.lowlevel.remove_instrument(turns)
-        (ended,) = (turn for event, turn in store.appended if event is Completed)
-        _, started = (turn for event, turn in store.appended if event is Started)
+        (ended,) = turns.of(Completed)
+        _, started = turns.of(Started)
         assert started == ended
         store.keep()
         await queue.result(last)
@@ -418,5 +409,4 @@ async def test_other_tasks_run_between_jobs_whose_starts_are_committed_at_once(a
         store.keep()  # the first start was waited for; no other is
         await queue.result(last)
         trio.lowlevel.remove_instrument(turns)
-    ends = [turn for event, turn in store.appended if event is Completed]
-    assert len(set(ends)) == 19, "the second job follows the first one, whose wait was a checkpoint"
+    assert len(set(turns.of(Completed))) == 19, "the second job follows the first one, whose wait was a checkpoint"

@@ -4,8 +4,8 @@ lost."""
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import msgspec
@@ -15,9 +15,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.rig import HostKind, make_rig, pass_time, service_for, until_state
+from support.turns import Turns
 from support.waiting import deadline
-from trio_jobs import Opening, SdkCallStuck, State
+from trio_jobs import MemoryStore, Opening, SdkCallStuck, State
 from trio_jobs._call_report import CallReport
+from trio_jobs._engine.events import Completed, Event, Started
 from trio_jobs._executors.thread import ThreadExecutor
 from trio_jobs._executors.trio_task import TrioExecutor
 from trio_jobs._runtime.queue import runtime_of
@@ -706,3 +708,61 @@ def test_the_repr_of_a_fake_shows_its_state() -> None:
     session.call("after its close")
     with pytest.raises(AssertionError, match="which is not open"):
         sdk.check()
+
+
+# the turns of the loop between two jobs
+
+
+class RecordingStore(MemoryStore):
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self.turns = turns
+
+    def append(self, events: Sequence[Event]) -> None:
+        self.turns.record(events)
+        super().append(events)
+
+
+async def turns_of_jobs(service: trio_jobs.Service, jobs: int) -> Turns:
+    """Run so many jobs that wait together."""
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)
+    with deadline("the jobs"):
+        async with service.open(store=RecordingStore(turns)) as queue:
+            await queue.pause()
+            receipts = [await queue.submit("work", number) for number in range(jobs)]
+            await queue.resume()
+            for receipt in receipts:
+                await queue.result(receipt.job_id)
+    trio.lowlevel.remove_instrument(turns)
+    return turns
+
+
+async def test_the_next_call_starts_in_the_turn_of_the_loop_in_which_the_last_one_has_ended() -> None:
+    @contextmanager
+    def sdk() -> Iterator[object]:
+        yield object()
+
+    service = trio_jobs.Service(sdk=sdk, seat_lock=None)
+
+    @service.handler(on_doubt="hold")
+    def work(sdk: object, number: int) -> None:
+        pass
+
+    turns = await turns_of_jobs(service, 10)
+    assert turns.of(Started)[1:] == turns.of(Completed)[:-1]
+
+
+async def test_other_tasks_run_between_jobs_of_an_asynchronous_sdk_that_never_waits() -> None:
+    @asynccontextmanager
+    async def sdk() -> AsyncIterator[object]:
+        yield object()
+
+    service = trio_jobs.Service(async_sdk=sdk, seat_lock=None)
+
+    @service.handler(on_doubt="hold")
+    async def work(sdk: object, number: int) -> None:
+        pass
+
+    turns = await turns_of_jobs(service, 10)
+    assert len(set(turns.of(Completed))) == 10

@@ -85,6 +85,8 @@ class AttemptRunner:
         self._attempts = 0
         self.start_commit = StartCommit(parts.event_log)
         """The wait for the commit of a start."""
+        self.has_slept = False
+        """An attempt has slept, which is a checkpoint, since the consumer has set this to False."""
         self.scope = AttemptScope()
         """The scope of the attempts without a limit. The task that calls `run` must leave it."""
 
@@ -105,7 +107,8 @@ class AttemptRunner:
         try:
             if self._event_log.durable and self._awaits_start(record, handler):
                 running.stop_scope = self.start_commit
-                await self.start_commit.wait(record)
+                if await self.start_commit.wait(record):
+                    self.has_slept = True
                 if not self._event_log.contains(record):
                     return  # the attempt started before the submit was committed, and the submit was rejected
             result = passing = None
@@ -209,6 +212,8 @@ class AttemptRunner:
                 HandlerCall(handler, payload, context, self._sessions.renew_after_error, running, bind)
             )
             running.entered = report.entered
+            if not handler.is_async:  # that may return without a checkpoint
+                self.has_slept = True
             return report
         args: tuple[Any, ...] = (handler.decode(payload),) if context is None else (handler.decode(payload), context)
         if handler.takes_sdk:

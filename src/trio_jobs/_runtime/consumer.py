@@ -79,8 +79,7 @@ class Consumer:
             While it waits: no job was received.
         """
         saver, sessions, channel = self._saver, self._sessions, self._channel
-        start_commit = self._runner.start_commit
-        verification, jobs = self._verification, self._event_log.projection.jobs
+        runner, verification, jobs = self._runner, self._verification, self._event_log.projection.jobs
         while True:
             if saver is not None and saver.pending:
                 before_save = await self._receive_before_save(saver)
@@ -90,10 +89,11 @@ class Consumer:
             else:
                 if not sessions.is_permitted():
                     await sessions.wait_permitted()
-                if start_commit.has_slept and channel.used:
-                    # the wait for the start of the last attempt was a checkpoint, and one for each job is enough: its
-                    # end and the next start are then appended in the same turn of the loop, and synced together
-                    start_commit.has_slept = False
+                if runner.has_slept and channel.used:
+                    # the last attempt has waited for its call or for the commit of its start. One checkpoint for each
+                    # job is enough: its end and the next start are then appended in the same turn of the loop, and
+                    # synced together
+                    runner.has_slept = False
                     await trio.lowlevel.checkpoint_if_cancelled()
                     record = channel.receive_nowait()
                 else:
@@ -111,7 +111,7 @@ class Consumer:
             elif record.state is _IN_DOUBT:
                 await verification.resolve(record)
             else:
-                await self._runner.run(record)
+                await runner.run(record)
             if saver is not None or sessions.must_close():
                 await self._after_call()
 

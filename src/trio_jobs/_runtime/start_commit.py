@@ -25,13 +25,14 @@ class StartCommit:
         self._seq = 0
         self._job = ""
         self._broken: StoreError | None = None
-        self.has_slept = False
-        """A wait has slept, which is a checkpoint, since the consumer has set this to False."""
 
-    async def wait(self, record: JobRecord) -> None:
+    async def wait(self, record: JobRecord) -> bool:
         """Return when the last event of this job, its start, is committed, or was rejected with its submit.
 
         Also returns after `cancel`.
+
+        Returns:
+            Whether it has slept, which is a checkpoint.
 
         Raises:
             OutcomeUnknown: The store has failed permanently.
@@ -40,13 +41,14 @@ class StartCommit:
             The start is, or will be, committed.
         """
         seq = record.last_seq
-        if self._event_log.committed_seq < seq and self._broken is None:
+        sleeps = self._event_log.committed_seq < seq and self._broken is None
+        if sleeps:
             self._seq, self._job = seq, record.id
             self._task = trio.lowlevel.current_task()
-            self.has_slept = True
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         if self._broken is not None and self._event_log.committed_seq < seq:
             raise OutcomeUnknown(f"{self._broken}: the start of job {record.id} may or may not be in the store")
+        return sleeps
 
     def cancel(self) -> None:
         """End the wait. Does nothing if there is none."""

@@ -1,4 +1,4 @@
-"""The rules of `check_executor` about concurrent, cancelled and abandoned calls: those of executors with a thread."""
+"""The rules of `check_executor` about short, concurrent, cancelled and abandoned calls, for executors with a thread."""
 
 from __future__ import annotations
 
@@ -61,6 +61,27 @@ async def _check_concurrent_call(fixture: ExecutorFixture) -> None:
     await executor.stop()
 
 
+class _Turn(trio.abc.Instrument):
+    is_over = False
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.is_over = True
+
+
+async def _check_checkpoint(fixture: ExecutorFixture) -> None:
+    """A call is a checkpoint, however short it is."""
+    turn = _Turn()
+    await fixture.executor.open(FIRST)
+    trio.lowlevel.add_instrument(turn)
+    try:
+        returned(await fixture.call("short"))
+    finally:
+        trio.lowlevel.remove_instrument(turn)
+    expect(turn.is_over, "a call has returned in the same turn of the loop, so many calls would let no other task run")
+    await fixture.executor.close()
+    await fixture.executor.stop()
+
+
 async def _check_cancelled_call(fixture: ExecutorFixture) -> None:
     """A call whose caller is cancelled is waited for, and its result is returned."""
     executor, sdk, blocker = fixture.executor, fixture.sdk, fixture.blocker("late")
@@ -115,5 +136,5 @@ async def _check_abandoned_call(fixture: ExecutorFixture) -> None:
     await executor.stop()
 
 
-THREAD_RULES: Final = (_check_concurrent_call, _check_cancelled_call)
+THREAD_RULES: Final = (_check_checkpoint, _check_concurrent_call, _check_cancelled_call)
 LOCAL_THREAD_RULES: Final = (_check_abandoned_call,)  # a thread cannot be ended
