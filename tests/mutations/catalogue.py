@@ -4209,6 +4209,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     ),
     # the demo: what it says is booked is in the book
     _D(
+        "lock of an output that nobody reads",
+        "a demo whose output nobody reads does not end after a signal, since its buffer is being written",
+        DEMO_STOPS,
+        "output.py",
+        "        print_line = _line_printer()\n",
+        "        print_line = lambda line: print(line, flush=True)\n",
+    ),
+    _D(
         "content not compared",
         "an invoice counts as booked if the book has its number, whatever it contains",
         BOOKED_ONCE,
