@@ -1332,9 +1332,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a reader that has missed thousands of events stops the event loop while it reads them",
         "tests/runtime/test_event_stream.py",
         "_runtime/feed.py",
-        "        elif len(events) == PAGE:  # to read the rest of the ring takes up to 5 ms\n"
-        "            await trio.lowlevel.checkpoint()\n",
-        "",
+        "                await trio.lowlevel.checkpoint()\n            finally:\n                self._between",
+        "                pass\n            finally:\n                self._between",
+    ),
+    _M(
+        "only the first page is part of the cost",
+        "a reader with many events is notified so often that it takes more than its share of the event loop",
+        FEED,
+        "_runtime/feed.py",
+        "while self._between_pages and ",
+        "while False and ",
     ),
     _M(
         "task of a cancelled wait kept",

@@ -153,6 +153,36 @@ async def test_a_notification_is_delayed_by_25_ms_at_most(cost: float, autojump_
     assert max(at - of for at, of in told) <= cost + module.LONGEST + 1e-9
 
 
+async def test_each_page_that_a_reader_reads_is_part_of_what_notifying_took(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    feed, store = make()
+    pages = 10
+    times: list[float] = []
+    all_read = trio.Event()
+
+    async def read() -> None:
+        async for event in EventStream(feed, 0):
+            if event.seq % module.PAGE == 0:
+                autojump_clock.jump(0.001)  # what it takes to handle a page
+            if event.seq == pages * module.PAGE:
+                all_read.set()
+            if event.seq >= pages * module.PAGE:
+                times.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed.run)
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        publish(feed, store, ["a"] * pages * module.PAGE)
+        await all_read.wait()
+        publish(feed, store, ["a"])
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    first, second = times
+    assert second - first >= module.LONGEST - 1e-9, "ten pages were a tenth of 100 ms"
+
+
 async def test_many_readers_are_woken_with_pauses_in_which_a_reader_can_leave() -> None:
     feed, store = make()
     told: list[int] = []

@@ -65,6 +65,8 @@ class Feed:
         self.notified_seq = 0
         self._record_of = record_of
         self._ring: deque[Event] = deque(maxlen=RING)
+        self._between_pages = 0
+        """Readers that have read a page of the ring, and go on in the next turn of the loop."""
         # of pruned jobs with events in the ring: the last event, kind and key, labels
         self._pruned: dict[str, tuple[int, tuple[str, str | None], Mapping[str, str] | None]] = {}
         self._published = trio.Event()
@@ -154,6 +156,8 @@ class Feed:
             began = trio.current_time()
             await self.run_once()
             for _ in range(2):  # the readers run in the next turn of the loop, some of them after this task
+                await trio.lowlevel.checkpoint()
+            while self._between_pages and trio.current_time() < began + LONGEST:  # what they read takes more turns
                 await trio.lowlevel.checkpoint()
             now = trio.current_time()
             delay = max(paid_until, began) + (now - began) / SHARE - BURST - now
@@ -256,5 +260,9 @@ class Feed:
                 raise Lagged(after, self.store.oldest)
             events = await self.store.events(after, PAGE)
         elif len(events) == PAGE:  # to read the rest of the ring takes up to 5 ms
-            await trio.lowlevel.checkpoint()
+            self._between_pages += 1
+            try:
+                await trio.lowlevel.checkpoint()
+            finally:
+                self._between_pages -= 1
         return events
