@@ -4760,4 +4760,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         'if sys.platform == "linux" and (owner := os.getppid()):',
         'if sys.platform == "linux" and (owner := os.getppid()) is not None:',
     ),
+    _M(
+        "task of an SDK ended by Ctrl-C",
+        "Ctrl-C ends the task of an asynchronous SDK between two lines, and the stop waits for its close for ever",
+        "tests/tidy/test_protected_tasks.py",
+        "_executors/trio_task.py",
+        "    @trio.lowlevel.enable_ki_protection\n    async def _session(",
+        "    async def _session(",
+    ),
 )

@@ -197,6 +197,7 @@ class SdkProcess:
 
     # the tasks of the process
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
         with self._scope:
             async with bare_nursery() as nursery:
@@ -225,6 +226,7 @@ class SdkProcess:
         self._kill_group()  # before its id can be given to another process
         self._popen.wait()  # it is dead: this does not block
 
+    @trio.lowlevel.enable_ki_protection
     async def _kill_when_asked(self) -> None:
         await self._killing.wait()
         await trio.sleep(STACK_WAIT)
@@ -240,6 +242,7 @@ class SdkProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    @trio.lowlevel.enable_ki_protection
     async def _read(self) -> None:
         try:
             while True:

@@ -26,6 +26,7 @@ class OutputLog:
         self._name = name
         self._rest = b""
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         while data := await read_some(self._pipe):
             self._add(data)

@@ -132,6 +132,7 @@ class TrioExecutor:
     async def stop(self) -> None:
         """Do nothing: `close` has ended the task."""
 
+    @trio.lowlevel.enable_ki_protection
     async def _session(
         self, opening: Opening, scope: trio.CancelScope, report: Callable[[outcome.Maybe[None]], None]
     ) -> None:

@@ -105,6 +105,7 @@ class AliveCheck:
         answer = self._fn(sdk)
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch(self) -> None:
         """Report a call that does not return. Cancelled when it does."""
         limit_at = trio.current_time() + TIMEOUT

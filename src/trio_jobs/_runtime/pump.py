@@ -86,6 +86,7 @@ class Pump:
         else:
             await self._sessions.close_discarded()
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch(self) -> None:
         """Report a pump that does not return. Cancelled when it does."""
         self._number = None

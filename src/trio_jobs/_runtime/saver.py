@@ -271,6 +271,7 @@ class Saver:
         scope = trio.CancelScope()
         result: outcome.Maybe[None] = outcome.Value(None)
 
+        @trio.lowlevel.enable_ki_protection
         async def save() -> None:
             nonlocal result
             try:

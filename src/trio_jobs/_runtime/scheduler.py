@@ -189,6 +189,7 @@ class Scheduler:
             nursery.start_soon(self._run_timers)
             nursery.start_soon(self._run_requeues)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_timers(self) -> None:
         while True:
             await self.run_once()
@@ -221,6 +222,7 @@ class Scheduler:
         else:  # it was set back
             self.watch_deadline(record)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_requeues(self) -> None:
         while True:
             if not self._drop_changed():

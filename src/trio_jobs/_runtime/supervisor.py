@@ -202,6 +202,7 @@ class Supervisor:
         self._loop_scopes.append(scope)
         self._nursery.start_soon(self._run_loop, loop, scope)
 
+    @trio.lowlevel.enable_ki_protection
     async def _run_loop(self, loop: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """Run a loop behind its shield. If it raises, the queue has failed."""
         try:
