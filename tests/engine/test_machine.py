@@ -20,9 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.decide import AttemptResult, VerifyAnswer
+from trio_jobs._engine.job_keys import KeyEntry
 from trio_jobs._engine.jobs import FINAL, Done, EndedBy, JobRecord, NotDone, Outcome, State, Unknown
 from trio_jobs._engine.key_tombstones import KeyTombstone
-from trio_jobs._engine.projection import KeyEntry, Projection
+from trio_jobs._engine.projection import Projection
 from trio_jobs._engine.retry import Retry, Rules
 from trio_jobs._engine.saving import Unsaved
 from trio_jobs._errors import InvalidState, JobMayHaveActed
@@ -338,7 +339,7 @@ class EngineAgainstModel(RuleBasedStateMachine):
     def submit(self, rules: Rules, key: str | None, due_in: float | None, deadline_in: float | None) -> None:
         known: KeyEntry | KeyTombstone | None = None
         if key is not None:
-            known = self.projection.keys.get(("kind", key)) or self.projection.tombstones.find("kind", key)
+            known = self.projection.keys.find("kind", key) or self.projection.tombstones.find("kind", key)
         assert (known.job if known is not None else None) == (self.keys.get(key) if key is not None else None)
         if known is not None:
             return

@@ -141,7 +141,7 @@ def test_a_job_without_a_key_leaves_no_tombstone() -> None:
     submit(projection, "a")
     finish(projection, "a")
     assert projection.forget(["a"], now=1.0) == []
-    assert (projection.jobs, projection.keys, len(projection.tombstones)) == ({}, {}, 0)
+    assert (projection.jobs, dict(projection.keys), len(projection.tombstones)) == ({}, {}, 0)
     assert projection.count(*State) == 0
 
 

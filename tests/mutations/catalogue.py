@@ -1360,6 +1360,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "                self._page = iter(events := [*await cursor.read()])\n",
     ),
     _M(
+        "keys of a kind in one dict",
+        "a submit with a key stops the event loop while 100,000 other keys are copied",
+        "tests/engine/test_job_keys.py",
+        "_engine/job_keys.py",
+        "return hash(key) % PARTS",
+        "return 0",
+    ),
+    _M(
+        "keys of jobs collected",
+        "the collector counts an object of each job with a key, and begins full collections in a queue that many use",
+        COLLECTED,
+        "_engine/job_keys.py",
+        "class KeyEntry(msgspec.Struct, gc=False):",
+        "class KeyEntry(msgspec.Struct):",
+    ),
+    _M(
         "dict for each attempt",
         "the collector counts an object of each finished job, and begins full collections in a queue that many use",
         COLLECTED,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,10 +55,11 @@ async def test_a_finished_job_leaves_no_object_that_the_collector_counts(
     durable: bool, producers: int, tmp_path: Path
 ) -> None:
     async with make_service().open(journal=tmp_path / "jobs.db" if durable else None) as queue:
+        keys = map(str, itertools.count())
 
         async def produce() -> None:
             for number in range(COUNTED // producers):
-                receipt = await queue.submit("nothing", number)
+                receipt = await queue.submit("nothing", number, key=next(keys))
             await queue.result(receipt.job_id)
 
         async def run_jobs() -> None:

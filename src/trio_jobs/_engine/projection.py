@@ -12,6 +12,7 @@ from trio_jobs._engine.activity import Activity, queue_action
 from trio_jobs._engine.event_base import JobEvent
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.job_index import FinalJobs, JobIndex, JobsByNumber, OpenJobs
+from trio_jobs._engine.job_keys import JobKeys, KeyEntry
 from trio_jobs._engine.job_table import JobTable, facts
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
 from trio_jobs._engine.key_tombstones import KeyTombstone, KeyTombstones, key_name
@@ -19,22 +20,12 @@ from trio_jobs._engine.queue_events import is_unclean
 from trio_jobs._errors import IllegalTransition, QueueBroken
 from trio_jobs._lookup_errors import JobNotFound
 
-__all__ = ["Forgotten", "KeyEntry", "Projection"]
+__all__ = ["Forgotten", "Projection"]
 
 
 _OF_SESSIONS = (ev.SessionOpening, ev.SessionOpeningFailed, ev.SessionOpened, ev.SessionClosed)
 _OF_QUEUE: Final = frozenset(event for event in ev.ALL_EVENTS if not issubclass(event, JobEvent))
 _FINAL = tuple(state for state in State if state in FINAL)  # the order of a set differs from run to run
-
-
-class KeyEntry(msgspec.Struct, gc=False):
-    """What a key belongs to."""
-
-    job: str
-    """The id of the job."""
-
-    digest: str
-    """The digest of the job's payload."""
 
 
 class Forgotten(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +56,7 @@ class Projection:
         self._by_number: dict[State, JobsByNumber] = {**opened, **final}
         self.by_state: Mapping[State, JobIndex] = {**{state: OpenJobs(jobs) for state, jobs in opened.items()}, **final}
         """The jobs of each state in the order in which they reached it (`state_seq`)."""
-        self.keys: dict[tuple[str, str], KeyEntry] = {}
+        self.keys = JobKeys()
         """The jobs with a key, by kind and key."""
         self.tombstones = KeyTombstones()
         """The keys of removed jobs."""

@@ -295,7 +295,7 @@ class Admission:
             return None
         projection = self._projection
         kind = new.handler.kind
-        known = projection.keys.get((kind, new.key)) or projection.tombstones.find(kind, new.key)
+        known = projection.keys.find(kind, new.key) or projection.tombstones.find(kind, new.key)
         if known is None:
             return None
         if not new.has_digest(known.digest):
@@ -319,7 +319,7 @@ class Admission:
             QueueClosed: No jobs are accepted.
         """
         assert new.key is not None
-        known = self._projection.keys.get((new.handler.kind, new.key))
+        known = self._projection.keys.find(new.handler.kind, new.key)
         if known is None:
             tombstone = self._projection.tombstones.find(new.handler.kind, new.key)
             if tombstone is not None and not new.has_digest(tombstone.digest) and is_new_after(tombstone):

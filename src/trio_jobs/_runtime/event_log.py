@@ -250,7 +250,7 @@ class EventLog:
             AmbiguousJob: Jobs of several kinds have this key.
         """
         projection = self.projection
-        entries = [entry for one in kinds if (entry := projection.keys.get((one, key))) is not None]
+        entries = [entry for one in kinds if (entry := projection.keys.find(one, key)) is not None]
         candidates = (self.committed_view(projection.jobs[entry.job]) for entry in entries)
         records = [record for record in candidates if record is not None]
         if len(records) > 1:
