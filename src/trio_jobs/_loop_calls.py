@@ -5,8 +5,8 @@ task must be resumed first. In each turn the disk or the SDK does nothing if a s
 made by an instrument, at the start of the turn in which the loop was woken; the tasks that they wake run in that turn.
 
 `run_sync_soon` also wakes the loop, but where the processor was asleep, the task that then empties a socket and a queue
-takes 23 us; a task that empties an eventfd takes 8. Where the system has none, before `start` and after `stop`,
-`run_sync_soon` wakes the loop and makes the calls.
+takes 23 us; a task that empties an eventfd takes 8. Where the system has none or cannot watch it, before `start` and
+after `stop`, `run_sync_soon` wakes the loop and makes the calls.
 """
 
 from __future__ import annotations
@@ -30,12 +30,16 @@ class LoopCalls(trio.abc.Instrument):
 
     Args:
         token: Of the run in which the calls are made.
+        on_run_end: Called if the run of Trio ends before `stop`, as after an error of Trio itself.
     """
 
-    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, token: trio.lowlevel.TrioToken, on_run_end: Callable[[], None] = lambda: None) -> None:
         self._token = token
+        self._on_run_end = on_run_end
+        self._has_run_ended = False
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._is_started = False
+        self._is_watched = True  #: False: the system cannot watch another file
         self._lock = threading.Lock()  #: held while `_eventfd` is written to or closed
         self._eventfd: int | None = None  #: what `post` wakes the loop with, from the first call to the end of `_wait`
 
@@ -47,7 +51,8 @@ class LoopCalls(trio.abc.Instrument):
     def stop(self) -> None:
         """Make calls through `run_sync_soon` alone. Stopping twice is harmless."""
         self._is_started = False
-        self._wake()  # the task, which then ends
+        with contextlib.suppress(trio.RunFinishedError):
+            self._wake()  # the task, which then ends
         with contextlib.suppress(KeyError):
             trio.lowlevel.remove_instrument(self)
 
@@ -61,9 +66,17 @@ class LoopCalls(trio.abc.Instrument):
         if not self._wake():
             self._token.run_sync_soon(self._make_soon, idempotent=True)
 
+    def after_run(self) -> None:
+        """Called by Trio at the end of its run."""
+        with self._lock:
+            self._has_run_ended = True
+        self._on_run_end()
+
     def _wake(self) -> bool:
         """Wake the loop with the eventfd. False: there is none."""
         with self._lock:
+            if self._has_run_ended:
+                raise trio.RunFinishedError("the run of Trio has ended")
             if self._eventfd is not None:
                 write_eventfd(self._eventfd, 1)
                 return True
@@ -85,7 +98,7 @@ class LoopCalls(trio.abc.Instrument):
 
     def _make_soon(self) -> None:
         """Called through `run_sync_soon`. It opens the eventfd, rather than `start`: some threads never post."""
-        if self._is_started and self._eventfd is None:
+        if self._is_started and self._is_watched and self._eventfd is None:
             eventfd = open_eventfd()
             if eventfd is not None:
                 self._start_waiting(eventfd)
@@ -103,7 +116,11 @@ class LoopCalls(trio.abc.Instrument):
         """Wait for the eventfd, so that it wakes the loop, until `stop` or the end of the run."""
         try:
             while self._is_started:
-                await trio.lowlevel.wait_readable(eventfd)
+                try:
+                    await trio.lowlevel.wait_readable(eventfd)
+                except OSError:  # the user has reached the limit of what epoll watches, or there is no memory for it
+                    self._is_watched = False
+                    return
                 try:
                     read_eventfd(eventfd)
                 except BlockingIOError:  # not written to

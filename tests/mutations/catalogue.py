@@ -4784,4 +4784,20 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "    @trio.lowlevel.enable_ki_protection\n    async def _session(",
         "    async def _session(",
     ),
+    _M(
+        "eventfd that cannot be watched",
+        "the whole run of Trio ends where the user has reached the limit of what epoll watches",
+        "tests/runtime/test_loop_calls.py",
+        "_loop_calls.py",
+        "                except OSError:  # the user has",
+        "                except NotImplementedError:  # the user has",
+    ),
+    _M(
+        "SDK left open by an error of Trio",
+        "an SDK on a thread is not closed where Trio itself has failed",
+        EXECUTORS,
+        "_executors/thread.py",
+        "LoopCalls(trio.lowlevel.current_trio_token(), self._on_run_end)",
+        "LoopCalls(trio.lowlevel.current_trio_token())",
+    ),
 )

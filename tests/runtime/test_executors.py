@@ -766,3 +766,16 @@ async def test_other_tasks_run_between_jobs_of_an_asynchronous_sdk_that_never_wa
 
     turns = await turns_of_jobs(service, 10)
     assert len(set(turns.of(Completed))) == 10
+
+
+def test_a_session_is_closed_where_the_run_of_trio_has_ended_without_a_close() -> None:
+    """Trio itself can fail: its clock raises, for example. Then no task is run to its end."""
+    sdk = FakeSdk()
+
+    async def main() -> None:
+        executor = ThreadExecutor(sdk.session)
+        await executor.open(FIRST)
+
+    trio.run(main)
+    sdk.check()
+    assert sdk.count("close") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -204,6 +205,26 @@ async def test_calls_are_made_where_no_more_files_can_be_opened(monkeypatch: pyt
         await first_call(calls)
 
 
+async def test_calls_are_made_where_no_more_files_can_be_watched(
+    monkeypatch: pytest.MonkeyPatch, eventfds: list[int], woken_by: str
+) -> None:
+    wait_readable = trio.lowlevel.wait_readable
+
+    async def wait(fd: Any) -> None:
+        if fd in eventfds:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await wait_readable(fd)
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", wait)
+    async with started() as calls:
+        await first_call(calls)
+        await first_call(calls)
+    assert len(eventfds) == (woken_by == "eventfd")
+    for eventfd in eventfds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(eventfd)
+
+
 @pytest.mark.parametrize("when", ["before the start", "after the stop"])
 async def test_calls_are_made_also_while_the_instrument_is_not_installed(when: str) -> None:
     calls = LoopCalls(trio.lowlevel.current_trio_token())
@@ -235,6 +256,19 @@ def test_a_call_that_raises_ends_the_run_of_trio_with_its_error() -> None:
     while isinstance(cause, BaseExceptionGroup):
         [cause] = cause.exceptions
     assert isinstance(cause, ZeroDivisionError)
+
+
+async def test_calls_are_refused_after_an_error_of_trio_itself() -> None:
+    """Its tasks are not run to their end then, so the eventfd stays open."""
+    ended = list[str]()
+    calls = LoopCalls(trio.lowlevel.current_trio_token(), lambda: ended.append("ended"))
+    calls.start()
+    await first_call(calls)
+    calls.after_run()
+    with pytest.raises(trio.RunFinishedError):
+        calls.post(print)
+    calls.stop()
+    assert ended == ["ended"]
 
 
 def test_a_call_to_a_run_that_has_ended_is_refused() -> None:

@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractContextManager
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 import outcome
 import trio
@@ -41,6 +41,8 @@ from trio_jobs._sdk_call import SdkCall
 from trio_jobs._validation import check_manager
 
 __all__ = ["ThreadExecutor"]
+
+CLOSE_GRACE: Final = 2.0  #: seconds for the close of a session after an error of Trio itself
 
 Work = Callable[[], Any]
 Factory = Callable[..., AbstractContextManager[Any]]
@@ -96,7 +98,7 @@ class ThreadExecutor:
 
     async def open(self, opening: Opening) -> None:
         if self._thread is None:
-            self._loop_calls = LoopCalls(trio.lowlevel.current_trio_token())
+            self._loop_calls = LoopCalls(trio.lowlevel.current_trio_token(), self._on_run_end)
             # a daemon: a call that never returns must not keep the process from exiting
             thread = threading.Thread(target=self._run, name="trio-jobs SDK", daemon=True)
             thread.start()  # raises RuntimeError where no thread can start; the next open tries again
@@ -165,6 +167,13 @@ class ThreadExecutor:
             self._inbox.put(None)
             self._thread = None
             self._stop_loop_calls()
+
+    def _on_run_end(self) -> None:
+        """Close the session: Trio itself has failed, and nobody else will. The thread does so when its call returns."""
+        thread, self._thread = self._thread, None
+        self._inbox.put(None)
+        if thread is not None and not self._inside:
+            thread.join(CLOSE_GRACE)  # the process may be about to exit
 
     def _stop_loop_calls(self) -> None:
         """Remove the instrument. The return of an abandoned call is still reported, through `run_sync_soon`."""

@@ -84,7 +84,7 @@ class Watchdog:
         while not self._over.wait(self._pause):
             try:
                 self._look(time.monotonic())
-            except trio.RunFinishedError:
+            except (trio.RunFinishedError, OSError):  # an OSError after an error of Trio itself, which is closed then
                 return
 
     def _look(self, now: float) -> None:
