@@ -25,7 +25,17 @@ from trio_jobs._errors import SdkCallRefused, SdkCallStuck
 from trio_jobs._exception_tree import contains, is_a, leaves, members
 from trio_jobs._validation import check_wait
 
-__all__ = ["Answer", "CallReport", "RaisedError", "Renew", "report_answer", "report_error", "report_result", "stuck"]
+__all__ = [
+    "RETURNED_NOTHING",
+    "Answer",
+    "CallReport",
+    "RaisedError",
+    "Renew",
+    "report_answer",
+    "report_error",
+    "report_result",
+    "stuck",
+]
 
 Answer = Literal["done", "not_done", "unknown"]
 
@@ -110,10 +120,10 @@ class CallReport(msgspec.Struct, frozen=True, gc=False):
 
 def report_result(value: Any) -> CallReport:
     """Return the report of a call that returned `value`. Never raises."""
-    return _RETURNED_NOTHING if value is None else CallReport(*encode_result(value))
+    return RETURNED_NOTHING if value is None else CallReport(*encode_result(value))
 
 
-_RETURNED_NOTHING: Final = CallReport(*encode_result(None))  # what most handlers return
+RETURNED_NOTHING: Final = CallReport(*encode_result(None))  # what most handlers return
 
 
 def report_answer(value: Any) -> CallReport:

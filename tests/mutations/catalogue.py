@@ -3725,6 +3725,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         'attrgetter("key", "digest", "digest", "labels")',
     ),
     _M(
+        "late end of a handler that returned nothing",
+        "an attempt that returned nothing after its limit is not marked late",
+        ATTEMPTS,
+        "_runtime/attempt_runner.py",
+        "not (running.entered or running.has_own_scope)",
+        "not running.entered",
+    ),
+    _M(
+        "entry of a handler that returned nothing",
+        "an attempt that returned nothing is recorded as one that has not entered the SDK",
+        ATTEMPTS,
+        "_runtime/attempt_runner.py",
+        "not (running.entered or running.has_own_scope)",
+        "not running.has_own_scope",
+    ),
+    _M(
         "limit of an attempt kept in the scope of the next",
         "an attempt without a limit inherits what ended the one before it",
         ATTEMPTS,

@@ -104,6 +104,30 @@ async def test_an_attempt_that_returned_late_in_the_loop_is_completed_and_marked
     assert last(job).late
 
 
+async def test_an_attempt_that_returned_nothing_has_entered_the_sdk_too(kind: HostKind, clock: MockClock) -> None:
+    rig = make_rig(kind)
+    rig.sdk.script("call", lambda: None)
+    async with rig.open() as queue:
+        job = await ended(queue, (await queue.submit("work", "a")).job_id)
+    assert job.result == b"null"
+    assert last(job).entered
+
+
+async def test_an_attempt_that_returned_nothing_late_is_marked_late_too(autojump_clock: MockClock) -> None:
+    service = trio_jobs.Service()
+
+    @service.handler(attempt_timeout=5)
+    async def work(number: int) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(7)
+
+    async with service.open() as queue:
+        job = await ended(queue, (await queue.submit("work", 1)).job_id)
+    assert job.state is State.COMPLETED
+    assert not last(job).entered
+    assert last(job).late
+
+
 async def test_a_stuck_call_that_returns_resolves_its_job(mock_clock: MockClock) -> None:
     rig = make_rig("thread", attempt_timeout=5, stuck_after=7)
     hold = Blocker("very late")

@@ -13,7 +13,7 @@ import attrs
 import outcome
 import trio
 
-from trio_jobs._call_report import CallReport, report_result
+from trio_jobs._call_report import RETURNED_NOTHING, CallReport, report_result
 from trio_jobs._concurrency import NEVER
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
@@ -45,6 +45,7 @@ log: Final = Log("trio_jobs.consumer")
 
 _PROCESSING: Final = State.PROCESSING
 _COMPLETED: Final = Outcome.COMPLETED
+_DONE: Final = AttemptResult(_COMPLETED, RETURNED_NOTHING.result)
 _DIED: Final = Outcome.DIED
 _LAST_EVENTS: Final = frozenset({ev.Returned, ev.Completed, ev.Failed, ev.Cancelled})  #: those of a job's last attempt
 
@@ -167,6 +168,9 @@ class AttemptRunner:
         self, running: RunningAttempt, ended: CallReport | outcome.Error | None
     ) -> tuple[AttemptResult, BaseException | None]:
         """Return the result of `classify`. Called in the step in which the handler has ended."""
+        if ended is RETURNED_NOTHING and not (running.entered or running.has_own_scope):  # the usual end in memory
+            running.scope = None
+            return _DONE, None
         late = False
         if running.interrupted_call is not None and self._interrupter.was_interrupted(running):
             running.was_interrupted = True
