@@ -188,13 +188,17 @@ class WakeUp:
     async def wait(self) -> None:
         """Return when `set` has been called since the last return or `clear`.
 
+        Raises:
+            trio.BusyResourceError: Another task waits. The wait of that task goes on.
+
         Cancelled:
             The event stays set if it was set.
         """
         if self.is_set:
             await trio.lowlevel.checkpoint()
+        elif self._waiter is not None:
+            raise trio.BusyResourceError("another task waits for the same; only one task at a time can")
         else:
-            assert self._waiter is None, "another task waits"
             self._waiter = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._forget_waiter)
         self.is_set = False

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Final, final
 
+from trio import BusyResourceError
 from trio.lowlevel import checkpoint_if_cancelled
 
 from trio_jobs._concurrency import LoopThread, WakeUp
@@ -28,6 +29,7 @@ class EventStream:
 
     Raises:
         Lagged: Events are pruned. Iterate again to continue behind the gap.
+        trio.BusyResourceError: Another task waits for the next event of this stream, and goes on waiting.
 
     Cancelled:
         No event is lost; the next iteration returns what this one would have returned.
@@ -70,6 +72,8 @@ class EventStream:
                 continue
             if cursor.source.closed:
                 raise StopAsyncIteration
+            if cursor.attached:
+                raise BusyResourceError("another task waits for the next event of this stream; make one for each task")
             # attached only while it sleeps, so that a stream that is simply dropped leaves nothing behind
             self._awake.clear()
             cursor.attach()

@@ -4816,4 +4816,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "LoopCalls(trio.lowlevel.current_trio_token(), self._on_run_end)",
         "LoopCalls(trio.lowlevel.current_trio_token())",
     ),
+    _M(
+        "second reader detaches the first one",
+        "a second task that reads a stream of events gets an error, and the first one no event any more",
+        EVENT_STREAM,
+        "_event_stream.py",
+        "            if cursor.attached:\n",
+        "            if False:\n",
+    ),
 )

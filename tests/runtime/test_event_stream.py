@@ -182,6 +182,28 @@ async def test_p8_a_reader_that_sleeps_and_is_cancelled_is_forgotten(kind: HostK
         assert getattr(event, "job", None) == receipt.job_id
 
 
+async def test_a_second_reader_of_a_stream_is_refused_and_the_first_one_goes_on(autojump_clock: MockClock) -> None:
+    got: list[Event] = []
+
+    async def read() -> None:
+        got.append(await anext(stream))
+
+    async with make_rig("trio").open_jumping() as queue:
+        stream = queue.events()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await wait_all_tasks_blocked()
+            for _ in range(2):
+                with pytest.raises(trio.BusyResourceError, match="make one for each task"):
+                    await anext(stream)
+            await queue.submit("work", "a")
+            with trio.fail_after(5):
+                while not got:
+                    await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    assert [type(event).__name__ for event in got] == ["Submitted"]
+
+
 async def test_the_store_refuses_events_that_it_has_dropped() -> None:
     store = MemoryStore(stream=2)
     assert (store.oldest, store.last_seq) == (1, 0)

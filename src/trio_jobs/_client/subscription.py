@@ -19,6 +19,7 @@ class Subscription:
 
     Raises:
         TrioJobsError: The server has rejected the subscription, such as `PermissionDenied` or `ConnectionFailed`.
+        trio.BusyResourceError: Another task waits for the next update, and goes on waiting.
 
     Cancelled:
         Nothing is lost: the next iteration yields what this one would have yielded.
