@@ -312,7 +312,7 @@ class SdkExecutor(Protocol):
     async def call(self, call: SdkCall) -> CallReport:
         """Run `call.run(sdk)` where the SDK lives.
 
-        This must be a checkpoint: the queue has no other one between two calls of plain handlers.
+        This must be a checkpoint: the queue has no other one between two jobs.
 
         Plain handlers and plain verify functions run in this. The call has entered the SDK when it starts. The executor
         keeps the exception of the result there, and destroys it there, at the latest at the next call or close.

@@ -2008,6 +2008,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "that may return without a checkpoint\n                pass\n",
     ),
     _M(
+        "next attempt through a handle a turn later",
+        "the SDK's thread waits for another turn of the loop after an asynchronous handler",
+        "tests/runtime/test_executors.py",
+        "_runtime/attempt_runner.py",
+        "        self.has_slept = True  # in the call, which follows\n",
+        "",
+    ),
+    _M(
         "no checkpoint between asynchronous calls",
         "jobs of an asynchronous SDK run one after the other while all other tasks wait",
         "tests/runtime/test_executors.py",

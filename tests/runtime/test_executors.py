@@ -738,17 +738,21 @@ async def turns_of_jobs(service: trio_jobs.Service, jobs: int) -> Turns:
     return turns
 
 
-async def test_the_next_call_starts_in_the_turn_of_the_loop_in_which_the_last_one_has_ended() -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_the_next_attempt_starts_in_the_turn_of_the_loop_in_which_the_last_one_has_ended(is_async: bool) -> None:
     @contextmanager
     def sdk() -> Iterator[object]:
         yield object()
 
     service = trio_jobs.Service(sdk=sdk, seat_lock=None)
 
-    @service.handler(on_doubt="hold")
     def work(sdk: object, number: int) -> None:
         pass
 
+    async def work_through_handle(sdk: trio_jobs.SdkHandle, number: int) -> None:
+        await sdk.call(work, number)
+
+    service.handler(kind="work", on_doubt="hold")(work_through_handle if is_async else work)
     turns = await turns_of_jobs(service, 10)
     assert turns.of(Started)[1:] == turns.of(Completed)[:-1]
 

@@ -243,6 +243,7 @@ class AttemptRunner:
                 await event_log.committed(record.last_seq)
                 self._refuse_if_over(running)
         running.entered = True
+        self.has_slept = True  # in the call, which follows
 
     def _refuse_if_over(self, running: RunningAttempt) -> None:
         if self._slot.current is not running or running.ended_by() is not None:

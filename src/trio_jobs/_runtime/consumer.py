@@ -90,9 +90,9 @@ class Consumer:
                 if not sessions.is_permitted():
                     await sessions.wait_permitted()
                 if runner.has_slept and channel.used:
-                    # the last attempt has waited for its call or for the commit of its start. One checkpoint for each
-                    # job is enough: its end and the next start are then appended in the same turn of the loop, and
-                    # synced together
+                    # the last attempt has waited for a call or for the commit of its start. One checkpoint for each job
+                    # is enough: its end and the next start are then appended in the same turn of the loop, and synced
+                    # together
                     runner.has_slept = False
                     await trio.lowlevel.checkpoint_if_cancelled()
                     record = channel.receive_nowait()
