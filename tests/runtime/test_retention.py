@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -39,9 +40,11 @@ class PruneSizes(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.sizes: list[int] = []
+        self.pairs = 0
 
     async def prune(self, jobs: Any, keys: Any = (), stale: Any = ()) -> None:
         self.sizes.append(len(jobs))
+        self.pairs += sum(type(one) is tuple for one in gc.get_referents(jobs))
         await trio.sleep(1.0)
         await super().prune(jobs, keys, stale)
 
@@ -55,6 +58,7 @@ async def test_a_queue_that_is_always_full_of_finished_jobs_removes_whole_batche
             if n % 100 == 0:
                 await trio.sleep(0.3)
         assert store.sizes == [BATCH] * len(store.sizes)
+        assert store.pairs == 0, "the collector would count an object of each job while it is removed"
         assert 10 <= len(queue.job_ids()) < 10 + BATCH + 100
         await trio.sleep(60)
         assert len(queue.job_ids()) == 10

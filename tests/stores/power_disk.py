@@ -374,8 +374,7 @@ class _Adapter:
             raise _translated(error) from error
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any:
-        for row in parameters:
-            self.execute(sql, row)
+        return _Rows([], sum(self.execute(sql, row).rowcount for row in parameters))
 
     def close_without_checkpoint(self) -> None:
         self._real.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

@@ -11,9 +11,12 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_jobs._stores.sqlite import rows
+from trio_jobs._engine.key_tombstones import KeyTombstone
+from trio_jobs._engine.states import State
+from trio_jobs._stores.sqlite import keys, rows
 from trio_jobs._stores.sqlite.journal import Journal
 from trio_jobs._stores.sqlite.pruning import JOBS_PER_TRANSACTION, TRANSACTIONS, prune
+from trio_jobs._stores.sqlite.schema import create
 
 
 class Deletions:
@@ -58,4 +61,31 @@ def test_no_collection_begins_while_the_events_of_pruned_jobs_are_searched() -> 
     found = rows.find(connection, jobs, 1, 5998)
     assert gc.get_stats()[0]["collections"] == before
     assert found == {seq: f"{seq // 3}" for seq in range(1, 5999)}
+    connection.close()
+
+
+def test_tombstones_are_inserted_with_few_cursors_and_replace_those_of_the_same_keys() -> None:
+    """`sqlite3` keeps a reference to each cursor until there are 200, and the garbage collector counts them."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    create(connection, "epoch")
+
+    def tombstones(first: int, last: int) -> list[KeyTombstone]:
+        names = (b"%016d" % number for number in range(first, last))
+        return [KeyTombstone(name, f"job {first}", "", State.COMPLETED, 1.0) for name in names]
+
+    assert keys.insert_tombstones(connection, tombstones(0, 10)) == 10
+    gc.disable()
+    try:
+        twice = [*tombstones(5, 105), *tombstones(105, 106), *tombstones(105, 106)]
+        before = gc.get_count()[0]
+        added = keys.insert_tombstones(connection, twice)
+        made = gc.get_count()[0] - before
+    finally:
+        gc.enable()
+    assert (added, made < 50) == (96, True), made
+    found = list(keys.read_tombstones(connection, "", 106))
+    assert {int(one.name): one.job for one in found} == dict.fromkeys(range(5), "job 0") | {
+        n: "job 5" if n < 105 else "job 105" for n in range(5, 106)
+    }
+    assert keys.insert_tombstones(connection, []) == 0
     connection.close()

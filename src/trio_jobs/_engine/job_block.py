@@ -70,10 +70,12 @@ class Block:
         """The first and the last date of a submit."""
         self.ends = "\n".join([*[record.id[-SUFFIX:].rjust(SUFFIX) for record in records], ""])
         """The last `SUFFIX` characters of each id, and a line feed after each."""
-        with_key = sorted((record.key, offset) for offset, record in enumerate(records) if record.key is not None)
-        self.keys = tuple(key for key, _ in with_key)
+        texts = [record.key or "" for record in records]
+        # sorted by a function: pairs of key and offset would be a thousand objects, so that a collection begins
+        with_key = sorted([n for n, record in enumerate(records) if record.key is not None], key=texts.__getitem__)
+        self.keys = tuple([texts[offset] for offset in with_key])
         """The keys in their order. As a tuple of texts, the garbage collector does not visit them."""
-        self.key_offsets = array("H", [offset for _, offset in with_key])
+        self.key_offsets = array("H", with_key)
         """The offsets of their jobs."""
         self.key_bitmaps = [0]
         """The bitmap of the first 0, 32, 64 ... of them."""

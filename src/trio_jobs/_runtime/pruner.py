@@ -8,7 +8,7 @@ same for `CONFIRMED_AFTER` seconds.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final
 
 import trio
@@ -20,7 +20,7 @@ from trio_jobs._ports import Clock
 from trio_jobs._runtime.activity_keeper import ActivityKeeper
 from trio_jobs._runtime.event_log import EventLog
 
-__all__ = ["Pruner"]
+__all__ = ["Pruner", "Spans"]
 
 log: Final = Log("trio_jobs.pruner")
 
@@ -58,6 +58,27 @@ class ConfirmedTime:
         if ahead <= self._ahead + SAME or elapsed - self._claimed_since >= CONFIRMED_AFTER:
             self._ahead = ahead
         return elapsed + self._ahead
+
+
+class Spans(Mapping[str, tuple[int, int]]):
+    """The numbers of the first and of the last event of each of these jobs, by id.
+
+    A dict of pairs would be hundreds of objects that the garbage collector counts: beside what many submits have under
+    way, it would begin a collection.
+    """
+
+    def __init__(self, records: Mapping[str, JobRecord]) -> None:
+        self._records = records
+
+    def __getitem__(self, job_id: str) -> tuple[int, int]:
+        record = self._records[job_id]
+        return record.submitted_seq, record.last_seq
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
 
 
 class Pruner:
@@ -157,16 +178,12 @@ class Pruner:
             lambda record: self._age(record, now, elapsed), self._job_retention, self._max_finished_jobs, limit
         )
         # an end that is not committed yet may be retracted
-        spans = {
-            job_id: (record.submitted_seq, record.last_seq)
-            for job_id in ids
-            if (record := projection.jobs[job_id]).last_seq <= committed
-        }
-        for job_id in spans:
-            self.on_prune(projection.jobs[job_id])
-        tombstones = projection.forget(spans, now)
+        records = {job_id: record for job_id in ids if (record := projection.jobs[job_id]).last_seq <= committed}
+        for record in records.values():
+            self.on_prune(record)
+        tombstones = projection.forget(records, now)
         stale = projection.tombstones.take_stale(now - self._key_retention, self._max_keys, BATCH)
-        if not spans and not stale:
+        if not records and not stale:
             return False
         if stale and stale[-1].at > now - self._key_retention and not self._has_warned:
             self._has_warned = True
@@ -175,9 +192,9 @@ class Pruner:
                 self._max_keys,
             )
         try:
-            if spans:
+            if records:
                 self._activity.keep()
-            await self._event_log.store.prune(spans, tombstones, stale)
+            await self._event_log.store.prune(Spans(records), tombstones, stale)
         except StoreError as error:  # the jobs are restored at the next start, then pruned again
             log.warning("old jobs could not be removed from the store: %s", error)
             return False
