@@ -4856,4 +4856,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            if cursor.attached:\n",
         "            if False:\n",
     ),
+    _M(
+        "client that waits for its own cancellation",
+        "Ctrl-C while a client is closed leaves its session running, and the program never ends",
+        "tests/client/test_interrupted_client.py",
+        "_client/connect.py",
+        "            finally:  # also after Ctrl-C: the session waits for that\n",
+        "            except trio.Cancelled:\n",
+    ),
 )

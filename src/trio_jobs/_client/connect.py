@@ -19,6 +19,7 @@ __all__ = ["connect"]
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def connect(
     url: str,
     *,
@@ -64,6 +65,8 @@ async def connect(
             await session.first_session(connect_timeout)
             yield client
         finally:
-            with trio.CancelScope(shield=True):
-                await session.aclose()
-            nursery.cancel_scope.cancel()
+            try:
+                with trio.CancelScope(shield=True):
+                    await session.aclose()
+            finally:  # also after Ctrl-C: the session waits for that
+                nursery.cancel_scope.cancel()

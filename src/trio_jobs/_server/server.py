@@ -325,6 +325,7 @@ class Server:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def serve(
     queue: BackendHolder,
     host: str = "127.0.0.1",
@@ -392,6 +393,8 @@ async def serve(
             yield server
         finally:
             backend.progress_listeners.remove(server._on_progress)
-            with trio.CancelScope(shield=True):
-                await server._stop()
-            scope.cancel()
+            try:
+                with trio.CancelScope(shield=True):
+                    await server._stop()
+            finally:  # also after Ctrl-C: the server is behind a shield
+                scope.cancel()
