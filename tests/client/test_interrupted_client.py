@@ -42,22 +42,6 @@ async def program(end: list[int], instrument: InterruptTurns) -> None:
         end.append(instrument.count)
 
 
-def test_ctrl_c_twice_while_a_client_and_its_server_are_closed_ends_the_program() -> None:
-    """The client waited for its own cancellation, and the server was behind a shield."""
-    end: list[int] = []
-    instrument = InterruptTurns(10_000)
-    trio.run(program, end, instrument, instruments=[instrument])
-    first, last = end[0] - 2, instrument.count
-    for turn in range(first, last + 1, 2):
-        instrument = InterruptTurns(turn)
-        try:
-            trio.run(program, end, instrument, instruments=[instrument])
-        except BaseException as error:
-            interrupts = BaseExceptionGroup("", [error]).split(KeyboardInterrupt)
-            assert interrupts[1] is None, turn
-        assert instrument.count >= min(turn, first)
-
-
 def test_a_client_that_was_interrupted_while_it_closed_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     close = ReconnectingSession.aclose
 
@@ -74,3 +58,19 @@ def test_a_client_that_was_interrupted_while_it_closed_ends(monkeypatch: pytest.
 
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)
+
+
+def test_ctrl_c_twice_while_a_client_and_its_server_are_closed_ends_the_program() -> None:
+    """The client waited for its own cancellation, and the server was behind a shield."""
+    end: list[int] = []
+    instrument = InterruptTurns(10_000)
+    trio.run(program, end, instrument, instruments=[instrument])
+    first, last = end[0] - 2, instrument.count
+    for turn in range(first, last + 1, 2):
+        instrument = InterruptTurns(turn)
+        try:
+            trio.run(program, end, instrument, instruments=[instrument])
+        except BaseException as error:
+            interrupts = BaseExceptionGroup("", [error]).split(KeyboardInterrupt)
+            assert interrupts[1] is None, turn
+        assert instrument.count >= min(turn, first)

@@ -36,7 +36,8 @@ RING: Final = (
 )
 PAGE: Final = 200  #: events per read; more would delay commits or the event loop
 SHARE: Final = 0.1  #: of the time of the event loop that notifying may take
-BURST: Final = 0.02  #: seconds for whose share notifications may run ahead, so that a job's three events go out at once
+#: notifications may take the share of so many seconds in advance: the three events of a short job are not delayed
+BURST: Final = 0.02
 LONGEST: Final = 0.025  #: seconds by which a notification is delayed at most: a person sees no delay below a tenth
 AT_ONCE: Final = (
     32  #: weight of readers notified before a checkpoint: each may write to its socket, which takes about 5 us
@@ -148,8 +149,8 @@ class Feed:
             self._idle_wait.stop()
 
     async def _run(self) -> None:
-        # on Trio's clock; each notification adds the time in which it is a `SHARE` (the generic cell rate algorithm,
-        # ITU-T I.371)
+        # on Trio's clock: what the notifications until now have taken is their `SHARE` of the time up to this moment
+        # (the generic cell rate algorithm, ITU-T I.371)
         paid_until = 0.0
         while True:
             await self._published.wait()

@@ -18,7 +18,7 @@ class IdleWait(trio.abc.Instrument):
     """Waits, one caller at a time. After the first wait Trio calls it in each turn of the loop, until `stop`.
 
     Args:
-        is_idle: Whether there is nothing to wait for that Trio does not know: a call on another thread, a commit.
+        is_idle: Whether the queue waits for nothing outside of Trio, such as a call on another thread or a commit.
     """
 
     def __init__(self, is_idle: Callable[[], bool]) -> None:

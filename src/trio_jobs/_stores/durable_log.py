@@ -56,7 +56,7 @@ class DurableLog(Protocol):
     def deferred_sync_wait(self) -> float | None:
         """The seconds without a group after which to call `start_deferred_sync`; None if nothing is to be synced.
 
-        It is about something of secondary importance that was written and not yet synced.
+        No commit depends on this sync. In a journal it is that of the high-water mark.
         """
         ...
 
