@@ -4864,4 +4864,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            finally:  # also after Ctrl-C: the session waits for that\n",
         "            except trio.Cancelled:\n",
     ),
+    _M(
+        "slot lost by Ctrl-C",
+        "a program that goes on after Ctrl-C has a slot less for each submit that was interrupted",
+        CTRL_C,
+        "_runtime/admission.py",
+        "    @trio.lowlevel.enable_ki_protection\n    async def submit(",
+        "    async def submit(",
+    ),
 )

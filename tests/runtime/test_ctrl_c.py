@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 import trio
 import trio.testing
 
-from trio_jobs import MemoryStore, Service, SqliteStore, SystemClock
+from trio_jobs import MemoryStore, NewJob, Queue, Service, SqliteStore, SystemClock
+from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._stores.sqlite.journal import Journal
 
 DEADLINE = 20.0
@@ -178,6 +179,44 @@ def test_p3_the_third_ctrl_c_alone_abandons_a_call(presses: int) -> None:
     assert sdk.opened == 1
     assert sdk.closed == (presses == 2)
     go_on.set()
+
+
+async def submit(queue: Queue) -> object:
+    return await queue.submit("work", 1)
+
+
+async def submit_nowait(queue: Queue) -> object:
+    return queue.submit_nowait("work", 1)
+
+
+async def submit_many(queue: Queue) -> object:
+    return await queue.submit_many([NewJob("work", 1)])
+
+
+@pytest.mark.parametrize("way", [submit, submit_nowait, submit_many])
+def test_ctrl_c_between_two_lines_of_a_submit_takes_no_slot(
+    way: Callable[[Queue], Awaitable[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try_reserve = JobChannel.try_reserve
+
+    def reserve(self: JobChannel) -> bool:
+        is_free = try_reserve(self)
+        interrupt()
+        return is_free
+
+    async def main() -> None:
+        async with Sdk().service().open() as queue:
+            await queue.pause()
+            monkeypatch.setattr(JobChannel, "try_reserve", reserve)
+            with pytest.raises(KeyboardInterrupt):
+                await way(queue)
+                await trio.sleep_forever()
+            monkeypatch.setattr(JobChannel, "try_reserve", try_reserve)
+            statistics = queue.statistics()
+            assert statistics.free == statistics.capacity - len(queue.list())
+            await queue.resume()
+
+    trio.run(main)
 
 
 class InterruptedStore(MemoryStore):

@@ -107,6 +107,7 @@ class Admission:
     async def submit_job(self, job: NewJob, *, wait: float | None, by: str | None, correct: bool = False) -> Receipt:
         return await self.submit(self._submissions.of(job), wait, by, correct)
 
+    @trio.lowlevel.enable_ki_protection
     async def submit(self, new: Submission, wait: float | None, by: str | None, correct: bool) -> Receipt:
         if by is not None:
             by = check_by(by)
@@ -150,6 +151,7 @@ class Admission:
         await cancel_shielded_checkpoint()
         return receipt
 
+    @trio.lowlevel.enable_ki_protection
     def submit_nowait(self, job: NewJob, *, by: str | None) -> Receipt:
         if self._durable:
             raise UsageError("with a journal a submit must wait for its commit: use await submit(..., wait=0)")
@@ -167,6 +169,7 @@ class Admission:
             self._release_slot(new)
             raise
 
+    @trio.lowlevel.enable_ki_protection
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None) -> list[Receipt]:
         by = check_by(by)
         submissions = list(map(self._submissions.of, jobs))
