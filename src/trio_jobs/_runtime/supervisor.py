@@ -231,8 +231,8 @@ class Supervisor:
         runtime = self._runtime
         runtime.admission.close()
         with trio.move_on_after(self._settings.drain_timeout):
-            if self._store.durable:
-                runtime.sessions.stop()
+            if self._store.durable or not self._settings.drain_timeout:
+                runtime.sessions.stop()  # at once: no other job may start
                 await runtime.slot.wait_empty()
             else:
                 await runtime.operations.drain()
