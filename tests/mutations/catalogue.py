@@ -4872,4 +4872,12 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "    @trio.lowlevel.enable_ki_protection\n    async def submit(",
         "    async def submit(",
     ),
+    _M(
+        "job started after the end of the block",
+        "between the error of the block and the stop of the queue another job starts",
+        "tests/runtime/test_drain.py",
+        "_runtime/supervisor.py",
+        "                supervisor.begin_stop()\n",
+        "",
+    ),
 )

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.rig import busy_queue, make_rig
-from trio_jobs import QueueClosed, UsageError
+from trio_jobs import QueueClosed, Service, UsageError
 from trio_jobs.testing import Blocker
 
 
@@ -107,3 +107,24 @@ async def test_undrain_is_refused_while_the_owner_s_block_finishes_its_jobs(auto
             await rig.reached(hold)
             nursery.start_soon(late)
     assert told == ["the queue stops, which cannot be undone"]
+
+
+@pytest.mark.parametrize("_", range(8))  # the order of tasks in a turn of the loop is random
+async def test_no_job_starts_between_the_error_of_a_block_and_its_stop(_: int, autojump_clock: MockClock) -> None:
+    started: list[int] = []
+    go_on = trio.Event()
+    service = Service(watchdog=None)
+
+    @service.handler
+    async def work(number: int) -> None:
+        started.append(number)
+        await go_on.wait()
+
+    with trio.fail_after(60), pytest.raises(ZeroDivisionError):
+        async with service.open() as queue:
+            for number in (1, 2):
+                await queue.submit(work, number)
+            await wait_all_tasks_blocked()
+            go_on.set()
+            raise ZeroDivisionError
+    assert started == [1]

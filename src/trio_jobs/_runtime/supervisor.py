@@ -98,6 +98,7 @@ async def open_queue(
                     yield supervisor.queue
                     await supervisor.finish_work()
             finally:
+                supervisor.begin_stop()
                 nursery.start_soon(supervisor.stop_task.run)
                 await supervisor.stop_task.wait()
     except BaseException as error:
@@ -237,6 +238,11 @@ class Supervisor:
             else:
                 await runtime.operations.drain()
 
+    def begin_stop(self) -> None:
+        """Accept and start no more jobs. The stop follows, some turns of the loop later."""
+        self._runtime.admission.close()
+        self._runtime.sessions.stop()
+
     async def stop(self) -> None:
         """Stop the queue and make its report. Called once, by `stop_task`.
 
@@ -244,8 +250,6 @@ class Supervisor:
         and the nursery would never end.
         """
         runtime = self._runtime
-        runtime.admission.close()
-        runtime.sessions.stop()
         if (stuck := await self._first_opening.end()) is not None:
             self.fail(stuck)
         try:
