@@ -75,7 +75,7 @@ def measure(run: Run) -> Answer:
 
 WHY = (
     "a full collection visits all that the modules of a program consist of, 33,000 objects, of which 21,000 are those of "
-    "Trio and the standard library, and 25 objects of each reader that waits. `trio-jobs serve` excludes the modules; in "
+    "Trio and the standard library, and 17 objects of each reader that waits. `trio-jobs serve` excludes the modules; in "
     "other programs `gc.freeze()` behind the imports does, and is for the program to decide."
 )
 
