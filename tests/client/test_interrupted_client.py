@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 import trio
 
 import trio_jobs
+from support.turns import InterruptTurns
 from trio_jobs import Service
 from trio_jobs._client.reconnect import ReconnectingSession
 
@@ -17,19 +16,6 @@ service = Service(watchdog=None)
 @service.handler
 async def work(number: int) -> int:
     return number
-
-
-class InterruptTurns(trio.abc.Instrument):
-    """Presses Ctrl-C in two turns of Trio's loop."""
-
-    def __init__(self, first: int) -> None:
-        self.turns = (first, first + 2)
-        self.count = 0
-
-    def before_io_wait(self, timeout: float) -> None:
-        self.count += 1
-        if self.count in self.turns:
-            signal.raise_signal(signal.SIGINT)
 
 
 async def program(end: list[int], instrument: InterruptTurns) -> None:
@@ -63,11 +49,11 @@ def test_a_client_that_was_interrupted_while_it_closed_ends(monkeypatch: pytest.
 def test_ctrl_c_twice_while_a_client_and_its_server_are_closed_ends_the_program() -> None:
     """The client waited for its own cancellation, and the server was behind a shield."""
     end: list[int] = []
-    instrument = InterruptTurns(10_000)
+    instrument = InterruptTurns(())
     trio.run(program, end, instrument, instruments=[instrument])
     first, last = end[0] - 2, instrument.count
     for turn in range(first, last + 1, 2):
-        instrument = InterruptTurns(turn)
+        instrument = InterruptTurns((turn, turn + 2))
         try:
             trio.run(program, end, instrument, instruments=[instrument])
         except BaseException as error:

@@ -14,24 +14,12 @@ import pytest
 import trio
 import trio.testing
 
+from support.turns import InterruptTurns
 from trio_jobs import MemoryStore, NewJob, Queue, Service, SqliteStore, SystemClock
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._stores.sqlite.journal import Journal
 
 DEADLINE = 20.0
-
-
-class InterruptTurns(trio.abc.Instrument):
-    """Presses Ctrl-C in these turns of Trio's loop."""
-
-    def __init__(self, turns: Sequence[int]) -> None:
-        self.turns = turns
-        self.count = 0
-
-    def before_io_wait(self, timeout: float) -> None:
-        self.count += 1
-        if self.count in self.turns:
-            interrupt()
 
 
 def interrupt() -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from support.turns import Turns
 from trio_jobs._loop_calls import LoopCalls
 
 
@@ -59,16 +60,6 @@ def eventfds(monkeypatch: pytest.MonkeyPatch, woken_by: str) -> list[int]:
 
         monkeypatch.setattr(os, "eventfd", eventfd)
     return found
-
-
-class Turns(trio.abc.Instrument):
-    """Counts the turns of the loop."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def before_io_wait(self, timeout: float) -> None:
-        self.count += 1
 
 
 async def test_a_task_that_a_call_wakes_runs_in_the_turn_in_which_the_loop_was_woken() -> None:

@@ -1,14 +1,15 @@
-"""In which turn of Trio's loop events are appended."""
+"""The turns of Trio's loop: in which one events are appended, and Ctrl-C in chosen ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Sequence
 
 import trio
 
 from trio_jobs._engine.events import Event
 
-__all__ = ["Turns"]
+__all__ = ["InterruptTurns", "Turns"]
 
 
 class Turns(trio.abc.Instrument):
@@ -28,3 +29,16 @@ class Turns(trio.abc.Instrument):
     def of(self, class_: type[Event]) -> list[int]:
         """The turns of the events of one class."""
         return [turn for event, turn in self.events if event is class_]
+
+
+class InterruptTurns(Turns):
+    """Presses Ctrl-C in these turns of Trio's loop."""
+
+    def __init__(self, turns: Sequence[int]) -> None:
+        super().__init__()
+        self.turns = turns
+
+    def before_io_wait(self, timeout: float) -> None:
+        super().before_io_wait(timeout)
+        if self.count in self.turns:
+            signal.raise_signal(signal.SIGINT)

@@ -169,7 +169,7 @@ class ThreadExecutor:
             self._stop_loop_calls()
 
     def _on_run_end(self) -> None:
-        """Close the session: Trio itself has failed, and nobody else will. The thread does so when its call returns."""
+        """Have the thread close the session when its call returns: where Trio has failed, nothing calls `close`."""
         thread, self._thread = self._thread, None
         self._inbox.put(None)
         if thread is not None and not self._inside:

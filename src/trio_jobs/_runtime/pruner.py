@@ -74,6 +74,9 @@ class Spans(Mapping[str, tuple[int, int]]):
         record = self._records[job_id]
         return record.submitted_seq, record.last_seq
 
+    def __contains__(self, job_id: object) -> bool:  # that of `Mapping` raises and catches an error for each other job
+        return job_id in self._records
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
 
