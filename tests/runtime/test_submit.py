@@ -212,6 +212,8 @@ async def test_waiting_submits_get_slots_in_the_order_of_their_calls(kind: HostK
 async def test_no_submit_overtakes_a_waiting_one(kind: HostKind, clock: MockClock) -> None:
     rig = make_rig(kind, settings={"buffer": 1})
     async with busy_queue(rig) as (queue, hold, first):
+        second = Blocker("a")
+        rig.sdk.script("call", second)
         await queue.submit("work", "a")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(queue.submit, "work", "b")
@@ -220,6 +222,7 @@ async def test_no_submit_overtakes_a_waiting_one(kind: HostKind, clock: MockCloc
             await ended(queue, first)
             with pytest.raises(QueueFull):
                 queue.submit_nowait("work", "no")
+            second.release()
     assert rig.sdk.calls() == ["first", "a", "b"]
 
 
