@@ -2571,6 +2571,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            pass\n",
     ),
     _M(
+        "close cut off by the stop",
+        "a stop gives up the close of a session whose attempt took longer than close_timeout to end",
+        PROMISES,
+        "_runtime/supervisor.py",
+        "        settled = settled and await self._wait_settled()\n",
+        "        pass\n",
+    ),
+    _M(
+        "close cut off after a shielded attempt",
+        "a stop gives up the close of the session of an attempt that ended after cancel_timeout",
+        PROMISES,
+        "_runtime/supervisor.py",
+        "            if settled:\n                await self._wait_settled()\n",
+        "",
+    ),
+    _M(
         "stop beside alive",
         "a stop saves and closes while an asynchronous alive that was cancelled has not returned",
         ALIVE,

@@ -28,6 +28,7 @@ from support.rig import (
     last,
     make_rig,
     pass_time,
+    service_for,
     until,
     until_state,
 )
@@ -37,7 +38,7 @@ from trio_jobs._executors.process_child import STACK_WAIT
 from trio_jobs._runtime.overrun_monitor import KILL_GRACE
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.watchdog import Watchdog
-from trio_jobs.testing import Blocker, FakeSdk, FakeSession
+from trio_jobs.testing import Blocker, FakeSdk, FakeSession, Slow
 from trio_jobs.testing._remote_session import Die, open_session
 
 
@@ -113,23 +114,62 @@ async def twice(handle: trio_jobs.SdkHandle, what: str) -> list[str]:
     return [await handle.call(FakeSession.call, what), await handle.call(FakeSession.call, what)]
 
 
-def process_handle_service() -> Service:
-    return with_async_handlers(Service(sdk=open_session, **IN_A_PROCESS))
+async def fail_late(sdk: Any, seconds: float) -> None:
+    """Fail so many seconds after the cancellation, behind a shield."""
+    await (sdk.call(FakeSession.call, "a") if isinstance(sdk, trio_jobs.SdkHandle) else sdk.acall("a"))
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(seconds)
+        raise OSError("late")
+
+
+def process_handle_service(settings: dict[str, Any]) -> Service:
+    return with_async_handlers(Service(sdk=open_session, **IN_A_PROCESS, **settings))
 
 
 def with_async_handlers(service: Service) -> Service:
-    for handler in (both, twice):
+    for handler in (both, twice, fail_late):
         service.handler(on_doubt="hold")(handler)
     return service
 
 
-def make_handle_rig(kind: HostKind) -> Rig:
-    """A rig whose handlers "both" and "twice" are asynchronous, and make calls by a handle."""
+def make_handle_rig(kind: HostKind, **settings: Any) -> Rig:
+    """A rig whose handlers "both", "twice" and "fail_late" are asynchronous, and make calls by a handle."""
     if kind == "process":
         served = serve_sdk()
-        return Rig(served, kind, make_service(process_handle_service))
+        return Rig(served, kind, make_service(process_handle_service, settings))
     sdk = FakeSdk()
-    return Rig(sdk, kind, with_async_handlers(Service(sdk=sdk.session)))
+    return Rig(sdk, kind, with_async_handlers(service_for(sdk, kind, **settings)))
+
+
+@pytest.mark.parametrize("cancel_timeout", [2, 1000], ids=["exceeded", "kept"])
+async def test_p3_a_stop_waits_for_the_close_of_the_session_of_an_attempt_that_ended_late(
+    kind: HostKind, cancel_timeout: float, autojump_clock: MockClock
+) -> None:
+    """The close has all of its time, whatever the attempt took, and is recorded."""
+    rig = make_handle_rig(kind, drain_timeout=5, cancel_timeout=cancel_timeout, close_timeout=10)
+    hold = Blocker()
+    rig.sdk.script("close", hold if kind == "thread" else Slow(8))  # no virtual time passes on a thread that closes
+    store = trio_jobs.MemoryStore()
+
+    async def let_the_thread_close() -> None:
+        if kind == "thread":
+            await hold.reached()
+            await wait_all_tasks_blocked()
+            hold.release()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(let_the_thread_close)
+        async with rig.open_jumping(store=store) as queue:
+            await queue.submit("fail_late", 100.0)
+    assert trio.current_time() == 105 + (0 if kind == "thread" else 8)
+    assert queue.report is not None
+    assert queue.report.sdk_closed
+    assert [type(error) for error in rig.sdk.thrown] == [OSError if kind == "trio" else trio_jobs.SessionDiscarded]
+    assert [type(event).__name__ for event in await store.events(0, 100)][-1] == "SessionClosed"
+    rig.sdk.check()
 
 
 @pytest.mark.parametrize("kind", ["thread", *IN_PROCESS], indirect=True)

@@ -317,8 +317,7 @@ class Supervisor:
         slot = self._runtime.slot
         if slot.current is not None:
             slot.current.cancel(EndedBy.STOP)
-        settled_by = trio.current_time() + self._settings.close_timeout
-        await self._wait_settled(settled_by)
+        settled = await self._wait_settled()
         self._attempt_limit.deadline = trio.current_time() + self._settings.cancel_timeout
         with self._attempt_limit:
             await slot.wait_empty()
@@ -326,22 +325,27 @@ class Supervisor:
         if current is not None and current.group:  # the save that follows the attempt has a limit of its own
             with trio.move_on_after(current.ends_after):
                 await slot.wait_empty()
-        await self._wait_settled(settled_by)  # the attempt may have left a session that is being discarded
+        # the attempt may have left a session that is being discarded; its close has `close_timeout`, however long the
+        # attempt took
+        settled = settled and await self._wait_settled()
         if slot.current is not None:
             if self._executor.inside:
                 self._executor.abandon()
             # a Trio handler behind a shield cannot be abandoned, since the nursery waits for it too; and its session
             # cannot be closed while it runs (P1)
             await slot.wait_empty()
+            if settled:
+                await self._wait_settled()
 
-    async def _wait_settled(self, until: float) -> None:
-        """Wait until no session is being opened or closed.
+    async def _wait_settled(self) -> bool:
+        """Wait until no session is being opened or closed. Returns whether that is so.
 
         An opening gets `close_timeout`, although it could take longer: to abandon it could leave the SDK running, but a
         supervisor of the process does not wait for ever. A close has the same limit.
         """
-        with trio.move_on_at(until):
+        with trio.move_on_after(self._settings.close_timeout) as limit:
             await self._runtime.sessions.wait_settled()
+        return not limit.cancelled_caught
 
     async def _wait_for_store(self, deadline: float) -> None:
         """Wait for the last commits, so that their callers get the results before the queue reports its stop."""
