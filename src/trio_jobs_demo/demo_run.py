@@ -118,9 +118,8 @@ class Demo:
             try:
                 self.screen.print_line(f"follow it from another terminal: trio-jobs watch --url {server.url}")
                 async with trio_jobs.connect(server.url, token=token.secret) as client:
-                    code = await client.login_code()
-                page = server.url.replace("ws://", "http://", 1).removesuffix("/ws")
-                self.screen.print_line(f"or in a browser, within five minutes: {page}/#login={code}")
+                    link = await client.login_link()
+                self.screen.print_line(f"or in a browser, within five minutes: {link}")
                 await trio.sleep(WATCH_DELAY)
                 await self._work(queue)
             finally:

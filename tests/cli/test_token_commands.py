@@ -13,8 +13,8 @@ import trio
 
 from support.server import OWNER, WATCHER, bench
 from trio_jobs import connect
-from trio_jobs._cli.login import link
 from trio_jobs._cli.main import main
+from trio_jobs._client.page_link import page_link
 from trio_jobs._engine.bounds import Bounds
 from trio_jobs._file_lock import acquire
 from trio_jobs._server.named_tokens import read_tokens
@@ -118,8 +118,20 @@ def test_two_commands_do_not_lose_a_token(path: Path, capsys: pytest.CaptureFixt
     ],
 )
 def test_a_login_link_is_that_of_the_page(url: str, expected: str) -> None:
-    assert link(url, "C") == expected
-    assert urlsplit(link(url, "C")).query == ""
+    assert page_link(url, "C", None) == expected
+    assert urlsplit(page_link(url, "C", None)).query == ""
+    assert page_link(url, "C", "https://jobs.example/queue") == "https://jobs.example/queue/#login=C"
+
+
+async def test_a_login_link_leads_to_the_public_url(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The page of another address could not log in: only the origin of the public URL is allowed."""
+    async with bench(metrics=False, public_url="https://jobs.example/queue/") as b:
+        file = tmp_path / "token"
+        file.write_text(OWNER.secret)
+        file.chmod(0o600)
+        arguments = ["login", "--url", b.server.url, "--token-file", str(file)]
+        assert await trio.to_thread.run_sync(main, arguments) == 0
+        assert capsys.readouterr().out.startswith("https://jobs.example/queue/#login=")
 
 
 async def test_a_login_link_of_a_token_starts_a_page_session_of_its_name(
@@ -140,5 +152,5 @@ async def test_a_login_link_of_a_token_starts_a_page_session_of_its_name(
         async with connect(b.server.url, token=session.secret) as client:
             assert (await client.hello()).name == "wes"
             with pytest.raises(Exception, match="has presented a token"):
-                await client.login_code()
+                await client.login_link()
         assert OWNER.secret not in answer["url"]

@@ -32,12 +32,12 @@ NO_CHANGES: Mapping[str, str] = {}
 
 def configuration(language: str, port: int, upstream: int, replaced: Mapping[str, str]) -> str:
     """The page's block, with ports, certificates and timeouts of this test."""
-    [text] = [block.text for block in blocks(PAGE) if block.language == language]
+    [text, _] = [block.text for block in blocks(PAGE) if block.language == language]
     assert text.count("127.0.0.1:7373") >= 1
-    text = text.replace("127.0.0.1:7373", f"127.0.0.1:{upstream}")
     for found, put in replaced.items():
         assert found in text
         text = text.replace(found, put)
+    text = text.replace("127.0.0.1:7373", f"127.0.0.1:{upstream}")
     return re.sub(r"(listen |bind :)443", rf"\g<1>{port}", text)
 
 
@@ -65,6 +65,16 @@ def haproxy(
     replaced = {"/etc/haproxy/certs/jobs.example.org.pem": str(both), **timeouts}
     (folder / "haproxy.cfg").write_text(configuration("haproxy", port, upstream, replaced))
     return ["haproxy", "-db", "-f", f"{folder}/haproxy.cfg"]
+
+
+def for_the_page(proxy: Callable[..., list[str]]) -> dict[str, str]:
+    """What the page's second block changes in the first one."""
+    [whole, part] = [block.text for block in blocks(PAGE) if block.language == proxy.__name__]
+    if proxy is nginx:
+        last = "    location / {\n        return 404;\n    }\n"
+        return {last: part + last}
+    [rule] = [line + "\n" for line in whole.splitlines() if "http-request deny" in line]
+    return {rule: part}
 
 
 def started(proxy: Callable[..., list[str]], *arguments: object) -> Process:
@@ -217,6 +227,38 @@ async def test_a_job_is_submitted_and_waited_for_through_the_proxy(
                 response = b"".join([chunk async for chunk in stream])
             assert response.startswith(b"HTTP/1.1 200 ")
             assert b'"result":42}' in response
+
+
+@pytest.mark.parametrize("proxy", [nginx, haproxy])
+async def test_the_web_page_logs_in_through_the_proxy_if_the_page_says_how(
+    proxy: Callable[..., list[str]], tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    port, tls = free_port(), trusting(certificate)
+    async with (
+        make_service().open() as queue,
+        trio_jobs.serve(queue, port=0, tokens=[TOKEN], public_url=f"https://{NAME}") as server,
+    ):
+        with started(proxy, tmp_path, port, server.port, *certificate):
+            await until_ready(port, tls)
+            for path in ("/", "/page/main.js"):
+                assert not (await answer(port, tls, path)).startswith(b"HTTP/1.1 200 "), path
+    async with (
+        make_service().open() as queue,
+        trio_jobs.serve(queue, port=server.port, tokens=[TOKEN], public_url=f"https://{NAME}") as server,
+    ):
+        with started(proxy, tmp_path, port, server.port, *certificate, for_the_page(proxy)):
+            await until_ready(port, tls)
+            for path in ("/", "/page/main.js"):
+                assert (await answer(port, tls, path)).startswith(b"HTTP/1.1 200 "), path
+            for path in ("/metrics", "/pages", "/page"):
+                assert not (await answer(port, tls, path)).startswith(b"HTTP/1.1 200 "), path
+            for origin, status in ((f"https://{NAME}", b"200"), (f"http://127.0.0.1:{server.port}", b"403")):
+                headers = ("Content-Type: application/json", "Content-Length: 2", f"Origin: {origin}")
+                async with await connected(port, tls) as stream:
+                    whole = request("/page/login", *headers, "Connection: close", method="POST") + b"{}"
+                    await stream.send_all(whole)
+                    response = b"".join([chunk async for chunk in stream])
+                assert response.startswith(b"HTTP/1.1 " + status), response
 
 
 def test_the_proxies_wait_longer_than_the_service() -> None:

@@ -975,6 +975,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "self._codes.get(_digest(code))",
     ),
     _M(
+        "login link to the address of the socket",
+        "behind a proxy, `trio-jobs login` prints a link to a page that cannot log in",
+        TOKEN_COMMANDS,
+        "_server/server.py",
+        "None if public is None else public.url",
+        "None",
+    ),
+    _M(
         "login guesses",
         "an address may try any number of login codes",
         CREDENTIALS,

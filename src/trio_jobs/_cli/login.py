@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from urllib.parse import urlsplit
 
 from trio_jobs._cli.commands import print_answer
 from trio_jobs._cli.output import print_error
 from trio_jobs._client.client import Client
 
-__all__ = ["link", "login"]
-
-
-def link(url: str, code: str) -> str:
-    """The link to the page of the server whose WebSocket has this URL. A browser keeps its fragment to itself."""
-    where = urlsplit(url)
-    scheme = "https" if where.scheme == "wss" else "http"
-    return f"{scheme}://{where.netloc}{where.path.removesuffix('/ws').rstrip('/')}/#login={code}"
+__all__ = ["login"]
 
 
 async def login(client: Client, arguments: argparse.Namespace) -> int:
     """Print the link, or open it."""
-    code = await client.login_code()
-    address = link(arguments.url, code)
+    address = await client.login_link()
     if arguments.open:
         import webbrowser  # only where it is needed
 

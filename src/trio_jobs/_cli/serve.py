@@ -19,7 +19,6 @@ from trio_jobs._cli import logs
 from trio_jobs._cli.arguments import VARIABLE
 from trio_jobs._cli.error_text import ServiceNotLoaded, describe, safe_traceback
 from trio_jobs._cli.exit_codes import ExitCode
-from trio_jobs._cli.login import link
 from trio_jobs._cli.named_tokens import tokens_beside
 from trio_jobs._cli.output import print_error
 from trio_jobs._cli.signals import handle_signals
@@ -30,6 +29,7 @@ from trio_jobs._cli.token_file import (
     stored_token,
     token_from_environment,
 )
+from trio_jobs._client.page_link import page_link
 from trio_jobs._errors import JournalInUse, StoreError, UsageError
 from trio_jobs._log import Log
 from trio_jobs._runtime.queue import Queue
@@ -246,7 +246,7 @@ def _print_login(server: Server, found: _Tokens, arguments: argparse.Namespace) 
     if logins is None or arguments.no_page or arguments.log_json or sys.stderr is None or not sys.stderr.isatty():
         return
     code = logins.new_code(known(found.tokens[0]).identity)
-    print_error(f"the page, once and within five minutes: {link(server.url, code)}")
+    print_error(f"the page, once and within five minutes: {page_link(server.url, code, logins.page)}")
 
 
 async def _serve_queue(

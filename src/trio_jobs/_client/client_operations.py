@@ -11,6 +11,7 @@ import msgspec
 from trio_jobs import _errors as e
 from trio_jobs._backup import Backup
 from trio_jobs._client.outbox import Lane, Request
+from trio_jobs._client.page_link import page_link
 from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._engine.handlers import encode_result
 from trio_jobs._engine.states import CancelAnswer, State
@@ -51,10 +52,10 @@ class ClientOperations:
             repeatable=METHODS[method].repeatable,
         )
 
-    async def login_code(self) -> str:
-        """A code with which a person logs in to the page of the server, with the name and the scope of this token.
+    async def login_link(self) -> str:
+        """A link with which a person logs in to the page of the server, with the name and the scope of this token.
 
-        It is valid for five minutes and once, as the fragment of the page's URL: `/#login=CODE`.
+        It is valid for five minutes and once. It leads to the public URL of the server, if there is one.
 
         Raises:
             PermissionDenied: The client has presented a page session or a ticket instead of a token.
@@ -62,7 +63,8 @@ class ClientOperations:
         Cancelled:
             A code may have been made.
         """
-        return (await self._call("server.login", w.Nothing(), LoginResult)).code
+        login = await self._call("server.login", w.Nothing(), LoginResult)
+        return page_link(self._session.url, login.code, login.page or None)
 
     async def create_ticket(
         self, job_id: str, *, seconds: float = 86_400.0, show: Iterable[Literal["state", "result", "payload"]] = ()

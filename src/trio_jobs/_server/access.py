@@ -31,6 +31,7 @@ class Access:
         tokens: The tokens that are accepted; None to accept every client.
         file: The file with further tokens; None without one.
         backend: Keeps the keys; its clock decides what has expired.
+        page: The URL of the page without its last slash; None if the server has no public URL.
 
     Attributes:
         credentials: Identifies clients; None to accept every client.
@@ -38,7 +39,9 @@ class Access:
         logins: The logins to the page; None if no client need log in.
     """
 
-    def __init__(self, tokens: Collection[Token] | None, file: Path | None, backend: Backend) -> None:
+    def __init__(
+        self, tokens: Collection[Token] | None, file: Path | None, backend: Backend, page: str | None = None
+    ) -> None:
         self._changed = WakeUp()
         self._has_file = file is not None
         self.keys = QueueKeys(backend)
@@ -49,10 +52,12 @@ class Access:
             named = None if file is None else NamedTokens(file, [token.name for token in tokens])
             self.credentials = Credentials([known(token) for token in tokens], self.keys, backend.now, named)
             self.credentials.on_change = self._changed.set
-            self.logins = Logins(self.credentials, self.keys, backend.now)
+            self.logins = Logins(self.credentials, self.keys, backend.now, page=page)
 
     @classmethod
-    async def load(cls, tokens: Collection[Token] | None, file: Path | None, backend: Backend) -> Access:
+    async def load(
+        cls, tokens: Collection[Token] | None, file: Path | None, backend: Backend, page: str | None = None
+    ) -> Access:
         """Make it, with the keys that the queue has kept.
 
         Raises:
@@ -62,7 +67,7 @@ class Access:
         Cancelled:
             Nothing has changed.
         """
-        access = cls(tokens, file, backend)
+        access = cls(tokens, file, backend, page)
         await access.keys.load()
         return access
 

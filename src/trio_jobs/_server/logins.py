@@ -28,6 +28,7 @@ class Logins:
         keys: The keys of the queue.
         now: The wall clock, in seconds since 1970.
         random: Makes so many random bytes.
+        page: The URL of the page without its last slash; None if the server has no public URL.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Logins:
         keys: QueueKeys,
         now: Callable[[], float],
         random: Callable[[int], bytes] = secrets.token_bytes,
+        page: str | None = None,
     ) -> None:
         self._credentials = credentials
         self._keys = keys
         self._now = now
         self._random = random
+        self.page = page
         self._codes = LoginCodes()
 
     def new_code(self, identity: Identity) -> str:

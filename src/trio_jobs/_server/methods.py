@@ -186,7 +186,7 @@ class Methods:
         if logins is None:
             raise RpcError(ErrorCode.INVALID_STATE, "this server requires no token, so its page requires no login")
         try:
-            return LoginResult(logins.new_code(context.identity), LIFETIME)
+            return LoginResult(logins.new_code(context.identity), LIFETIME, logins.page or msgspec.UNSET)
         except LoginRefused as error:
             raise RpcError(ErrorCode.PERMISSION_DENIED, str(error)) from None
 

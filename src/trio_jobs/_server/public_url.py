@@ -47,6 +47,11 @@ class PublicUrl:
         name = host.rpartition(":")[0] if re.search(r":[0-9]+$", host) else host
         return cls(origin, name, found[2])
 
+    @property
+    def url(self) -> str:
+        """The URL without a slash at its end."""
+        return self.origin + self.prefix
+
     def local_path(self, path: str) -> str:
         """The path of a request without the prefix, which a proxy may have left in it."""
         if self.prefix and path.startswith(self.prefix + "/"):

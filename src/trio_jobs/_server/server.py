@@ -380,11 +380,11 @@ async def serve(
     names = names | {host.lower(), *([] if public is None else [public.host])}
     backend = queue.backend
     certificate = Certificate(tls, backend.now) if isinstance(tls, CertificateFiles) else tls
-    access = await Access.load(tokens, None if token_file is None else Path(token_file), backend)
+    file = None if token_file is None else Path(token_file)
+    access = await Access.load(tokens, file, backend, None if public is None else public.url)
     listeners = await listen(host, port)
-    server = Server(
-        backend, listeners, access, certificate, pages, names, limits or ServerLimits(), metrics, page, public
-    )
+    limits = limits or ServerLimits()
+    server = Server(backend, listeners, access, certificate, pages, names, limits, metrics, page, public)
     scope = trio.CancelScope(shield=True)
     async with bare_nursery() as nursery:
         nursery.start_soon(server._run, scope)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trio_jobs._wire.params import Params
 from trio_jobs._wire.schemas import OneJobId
@@ -13,10 +13,12 @@ __all__ = ["CreateTicket", "LoginResult", "TicketResult", "TicketsRevoked"]
 
 
 class LoginResult(Struct, frozen=True):
-    """code: to be opened in a browser as `/#login=CODE`, once. expires_in: seconds for which it is valid."""
+    """code: to be opened in a browser as `/#login=CODE`, once. expires_in: seconds for which it is valid. page: the URL
+    of the page without its last slash, if the server has a public URL; else the page is beside the WebSocket."""
 
     code: str
     expires_in: float
+    page: str | UnsetType = UNSET
 
 
 class CreateTicket(Params, frozen=True):

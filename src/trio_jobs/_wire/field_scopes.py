@@ -61,7 +61,7 @@ FIELD_SCOPES: Final[Mapping[type[Struct], Mapping[str, Scope]]] = {
     w.ConnectionLimits: _fields(
         "message in_flight messages messages_per_second bytes bytes_per_second subscriptions followed_jobs"
     ),
-    LoginResult: _fields("code expires_in"),
+    LoginResult: _fields("code expires_in page"),
     TicketResult: _fields("ticket expires_at"),
     TicketsRevoked: _fields(),
     w.CancelRequestResult: _fields("request cancelled"),
