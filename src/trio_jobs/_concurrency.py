@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar, TypeVarTuple
 
 import trio
 
@@ -19,16 +20,19 @@ __all__ = [
     "NEVER",
     "Alarm",
     "LoopThread",
-    "ProtectedManager",
+    "ProtectedNursery",
     "WakeUp",
     "bare_nursery",
     "is_cancellation",
     "must_propagate",
+    "protected_manager",
     "raised_by_signal",
     "single_cause",
 ]
 
+Arguments = ParamSpec("Arguments")
 T = TypeVar("T")
+Values = TypeVarTuple("Values")
 
 NEVER: Final = float("inf")  #: a time on Trio's clock that is never reached
 
@@ -53,13 +57,24 @@ async def bare_nursery() -> AsyncIterator[trio.Nursery]:
             del raised  # no reference cycle through this frame
 
 
-class ProtectedManager(AbstractAsyncContextManager[T]):
-    """A context manager whose entry and exit Ctrl-C interrupts at checkpoints alone, as those of Trio's nurseries.
+def protected_manager(
+    function: Callable[Arguments, AsyncIterator[T]],
+) -> Callable[Arguments, AbstractAsyncContextManager[T]]:
+    """As `contextlib.asynccontextmanager`; Ctrl-C interrupts the entry and the exit at checkpoints alone.
 
-    Args:
-        manager: The context manager. What it awaits in other tasks is not protected.
+    So do the nurseries of Trio. The tasks that the context manager starts must be protected themselves. A protection of
+    the function alone would leave out the lines of contextlib around it: Ctrl-C between them would skip the exit.
     """
+    make = asynccontextmanager(function)
 
+    @functools.wraps(function)
+    def protected(*args: Arguments.args, **kwargs: Arguments.kwargs) -> AbstractAsyncContextManager[T]:
+        return _ProtectedManager(make(*args, **kwargs))
+
+    return protected
+
+
+class _ProtectedManager(AbstractAsyncContextManager[T]):
     def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
         self._manager = manager
 
@@ -72,6 +87,25 @@ class ProtectedManager(AbstractAsyncContextManager[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         return await self._manager.__aexit__(kind, error, traceback)
+
+
+class ProtectedNursery:
+    """A nursery for a library: Ctrl-C is not raised in the tasks that it starts, but in the task of the user.
+
+    Args:
+        nursery: Runs the tasks.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def start_soon(self, function: Callable[[*Values], Awaitable[object]], *args: *Values) -> None:
+        self._nursery.start_soon(_protected_task, function, *args)
+
+
+@trio.lowlevel.enable_ki_protection
+async def _protected_task(function: Callable[[*Values], Awaitable[object]], *args: *Values) -> None:
+    await function(*args)
 
 
 def single_cause(error: BaseException) -> BaseException:

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from trio_jobs import _export
-from trio_jobs._concurrency import ProtectedManager
 from trio_jobs._errors import UsageError
 from trio_jobs._executors.inside_process import check_outside
 from trio_jobs._ports import BacksUp, Clock, Store
@@ -47,17 +46,15 @@ def open_service(
         raise UsageError("clock must conform to trio_jobs.ports.Clock: now(), elapsed() and monotonic()")
     if store is None:
         store = MemoryStore(reopens=False) if journal is None else _journal_store(journal, allow_data_loss)
-    return ProtectedManager(
-        open_queue(
-            handlers=dict(parts.handlers),
-            settings=settings,
-            store=store,
-            make_executor=parts.make_executor,
-            clock=SystemClock() if clock is None else clock,
-            chance=random.Random(seed),
-            hooks=parts.fixed_hooks(),
-            seat=None if parts.sdk_kind == "none" else seat_of(service, origin, settings, store),
-        )
+    return open_queue(
+        handlers=dict(parts.handlers),
+        settings=settings,
+        store=store,
+        make_executor=parts.make_executor,
+        clock=SystemClock() if clock is None else clock,
+        chance=random.Random(seed),
+        hooks=parts.fixed_hooks(),
+        seat=None if parts.sdk_kind == "none" else seat_of(service, origin, settings, store),
     )
 
 

@@ -184,11 +184,14 @@ async def main() -> None:
         await use(queue)
         token = trio_jobs.Token("secret" * 6)
         async with trio_jobs.serve(queue, tokens=[token]) as server:
+            assert_type(server, trio_jobs.Server)
             async with trio_jobs.connect(server.url, token="secret" * 6) as client:
+                assert_type(client, trio_jobs.Client)
                 receipt = await client.submit("book", {"folio": "A-1", "cents": 5}, key="A-1")
                 assert_type(receipt.job_id, str)
                 await client.result(receipt.job_id)
                 async with client.subscribe() as updates:
+                    assert_type(updates, trio_jobs.Subscription)
                     async for update in updates:
                         print(update)
     print(queue.report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, Unpack, final
 
@@ -18,6 +17,7 @@ from trio_jobs._client.reconnect import ReconnectingSession
 from trio_jobs._client.router import Router
 from trio_jobs._client.submit_request import SubmitRequest
 from trio_jobs._client.subscription import Subscription
+from trio_jobs._concurrency import protected_manager
 from trio_jobs._engine.job_filter import JobFilter, ListConditions
 from trio_jobs._engine.job_list import JobCounts, JobList
 from trio_jobs._engine.jobs import Job, Receipt
@@ -287,7 +287,7 @@ class Client(ClientCommands):
         """
         return health_from_wire(await self._call("queue.health", w.Nothing(), HealthResult))
 
-    @asynccontextmanager
+    @protected_manager
     async def subscribe(
         self,
         *,

@@ -5,21 +5,19 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import trio
 
 from trio_jobs._client.client import Client
 from trio_jobs._client.reconnect import ReconnectingSession
-from trio_jobs._concurrency import bare_nursery
+from trio_jobs._concurrency import bare_nursery, protected_manager
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import check_seconds
 
 __all__ = ["connect"]
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
+@protected_manager
 async def connect(
     url: str,
     *,

@@ -26,7 +26,7 @@ from trio_jobs._client.handshake import Rejected, Untrusted, dial, parse_url, re
 from trio_jobs._client.outbox import Request
 from trio_jobs._client.session import Session
 from trio_jobs._client.stream import ClientStream
-from trio_jobs._concurrency import single_cause
+from trio_jobs._concurrency import ProtectedNursery, single_cause
 from trio_jobs._errors import ConnectionFailed, InvalidPayload, OutcomeUnknown, PermissionDenied, UsageError
 from trio_jobs._log import Log
 from trio_jobs._wire.codes import PROTOCOL, CloseCode, ErrorCode
@@ -94,6 +94,7 @@ class ReconnectingSession:
         self._last_session: Session | None = None
         self._changed = trio.Event()
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Connect again and again, until the server refuses the token, is not trusted or is no trio-jobs server."""
         while self.refused is None and not self._closing:
@@ -156,7 +157,7 @@ class ReconnectingSession:
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(DIAL_TIMEOUT), handshake:
                     websocket = await wrap_client_stream(
-                        nursery,
+                        ProtectedNursery(nursery),  # type: ignore[arg-type] # it only calls start_soon
                         stream,  # type: ignore[arg-type] # any Stream will do
                         self._where.netloc.rpartition("@")[2],
                         self._where.path or "/ws",
@@ -195,6 +196,7 @@ class ReconnectingSession:
         self.on_refused(self.refused)
         self._wake_waiters()
 
+    @trio.lowlevel.enable_ki_protection
     async def _greet(self, session: Session) -> None:
         with trio.fail_after(DIAL_TIMEOUT):
             answer = await session.ask("server.hello", Hello())

@@ -67,6 +67,7 @@ class Router:
         self._by_id[subscription_id] = receiver
         return subscription_id
 
+    @trio.lowlevel.enable_ki_protection
     async def _unsubscribe(self, subscription_id: str) -> None:
         session = self._session.current
         if session is not None:
@@ -79,6 +80,7 @@ class Router:
         """See `Routes.start`. A task of its own, so that the cancellation of a reader cannot interrupt it."""
         self._nursery.start_soon(self._start, receiver)
 
+    @trio.lowlevel.enable_ki_protection
     async def _start(self, receiver: Receiver) -> None:
         try:
             # the timeout is for a first start: a stream that has started outlives any outage

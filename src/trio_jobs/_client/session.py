@@ -161,6 +161,7 @@ class Session:
 
     # the tasks
 
+    @trio.lowlevel.enable_ki_protection
     async def send(self) -> None:
         """Send requests. Raises `ConnectionLost`. Cancelled: the session ends."""
         while True:
@@ -296,6 +297,7 @@ class Session:
             self._add(request, first=True)
         return True
 
+    @trio.lowlevel.enable_ki_protection
     async def tend(self) -> None:
         """Look after requests that have waited for long. Raises `ConnectionLost`. Cancelled: the session ends."""
         while True:
@@ -330,6 +332,7 @@ class Session:
                 request.turn_over = True
                 self._cancel(request)
 
+    @trio.lowlevel.enable_ki_protection
     async def keep_alive(self) -> None:
         """Send pings. Raises `ConnectionLost` when one is not answered."""
         while True:

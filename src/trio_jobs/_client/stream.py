@@ -96,6 +96,7 @@ class ClientStream(trio.abc.Stream):
             self._end()
         return None
 
+    @trio.lowlevel.enable_ki_protection
     async def discard(self) -> None:
         """Read until the server closes the connection, and discard what comes. Cancelled: it may not have closed."""
         while await self._receive():

@@ -20,12 +20,11 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
 
-from trio_jobs._concurrency import bare_nursery
+from trio_jobs._concurrency import bare_nursery, protected_manager
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import EndedBy
@@ -54,7 +53,7 @@ _MIN_CLOSE: Final = 1.0  #: seconds at least for a store to close
 log: Final = Log("trio_jobs.queue")
 
 
-@asynccontextmanager
+@protected_manager
 async def open_queue(
     *,
     handlers: dict[str, Handler],

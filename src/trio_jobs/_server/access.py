@@ -81,6 +81,7 @@ class Access:
             return error.problem
         return None
 
+    @trio.lowlevel.enable_ki_protection
     async def watch(self, close_others: Callable[[], Awaitable[None]]) -> None:
         """Read the file of tokens again when it changes, until cancelled.
 

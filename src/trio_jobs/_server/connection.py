@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from trio_jobs._backend import Backend
 from trio_jobs._concurrency import WakeUp
@@ -37,10 +37,10 @@ from trio_jobs._server.refusals import Reason
 from trio_jobs._server.request_limiter import RequestLimiter
 from trio_jobs._server.rpc_errors import as_rpc_error, too_many
 from trio_jobs._server.shared_events import SharedEvents
-from trio_jobs._server.stream import GuardedStream
+from trio_jobs._server.stream import GuardedStream, accept_websocket
 from trio_jobs._server.subscriber import Subscriber
 from trio_jobs._wire import methods as w
-from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode, ErrorCode
+from trio_jobs._wire.codes import CloseCode, ErrorCode
 from trio_jobs._wire.costs import cost
 from trio_jobs._wire.frames import close_frame, ping_frame, text_frame
 from trio_jobs._wire.jsonrpc import RpcError, decode_request, encode_error, encode_result
@@ -97,8 +97,7 @@ class Connection:
         self._listing = trio.StrictFIFOLock()
         self._leaving = refusal
         self._on_refused = on_refused
-        self.is_established = False
-        """The handshake has succeeded and the client is served."""
+        self.is_established = False  # the handshake has succeeded and the client is served
         self._in_flight = 0
         self._waiting: dict[RequestId, trio.CancelScope] = {}
         self._limiter = RequestLimiter(limits, self.limits, account)
@@ -134,6 +133,7 @@ class Connection:
         self._stream.gate = gate
         return self._stream.send_last_nowait(close_frame(code, reason))
 
+    @trio.lowlevel.enable_ki_protection
     async def close(self, code: int, reason: str) -> None:
         """Send the close frame after the write that is in progress.
 
@@ -178,8 +178,7 @@ class Connection:
             self._stream.forget_owner()
 
     async def _serve(self, nursery: trio.Nursery, accepted: Callable[[], None]) -> None:
-        request = await wrap_server_stream(nursery, self._stream, message_queue_size=1, max_message_size=MAX_MESSAGE)
-        websocket = await request.accept(subprotocol=PROTOCOL)
+        websocket = await accept_websocket(nursery, self._stream)
         accepted()
         if self._leaving is not None:
             return
@@ -232,12 +231,12 @@ class Connection:
     async def _refuse(self, error: RpcError) -> None:
         if error.code == ErrorCode.TOO_MANY:
             self._on_refused(Reason.RATE, error.message)
-        code = self._limiter.close_code(error)
-        if code is not None:
+        if (code := self._limiter.close_code(error)) is not None:
             self.leave(code, error.message)
             await trio.sleep_forever()
         await self._send(lambda: encode_error(error))
 
+    @trio.lowlevel.enable_ki_protection
     async def _answer(self, request_id: RequestId, method: w.Method, params: Any) -> None:
         if method.name == "jobs.list":  # one at a time, so that one page at most waits to be sent
             async with self._listing:
@@ -338,6 +337,7 @@ class Connection:
         self._ready[subscriber] = None
         self._news.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def _pump(self) -> None:
         while True:
             await self._news.wait()

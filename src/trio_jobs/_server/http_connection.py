@@ -221,6 +221,7 @@ class HttpConnection:
         result: T | None = None
         failure: Exception | None = None
 
+        @trio.lowlevel.enable_ki_protection
         async def call() -> None:
             nonlocal result, failure
             try:
@@ -229,6 +230,7 @@ class HttpConnection:
                 failure = error
             nursery.cancel_scope.cancel()
 
+        @trio.lowlevel.enable_ki_protection
         async def stop() -> None:
             await self._stopping.wait()
             nursery.cancel_scope.cancel()

@@ -43,6 +43,7 @@ class KeepAlive:
         """End with a connection, if it was added."""
         self._due.pop(connection, None)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Call, until cancelled."""
         while True:

@@ -62,6 +62,7 @@ async def listen(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
+@trio.lowlevel.enable_ki_protection
 async def accept_forever(listener: socket.socket, serve: Callable[[socket.socket, str], Awaitable[None]]) -> None:
     """Call `serve` with each accepted socket and the address of its client, until `listener` is closed.
 

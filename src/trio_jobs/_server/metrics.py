@@ -73,6 +73,7 @@ class Metrics:
     def text(self) -> bytes:
         return self._generate(self._registry)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Count until cancelled. Events that the reader missed, since the feed does not retain them, are not counted.
 

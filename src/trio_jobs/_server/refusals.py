@@ -89,6 +89,7 @@ class Refusals:
         self._begin(reason)
         _log(reason, 1, f"refused ({reason}): {detail}; from {address}", address)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Log what was counted, until cancelled."""
         while True:

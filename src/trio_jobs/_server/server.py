@@ -11,7 +11,6 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final, final
@@ -19,7 +18,7 @@ from typing import Final, final
 import trio
 
 from trio_jobs._backend import Backend, BackendHolder
-from trio_jobs._concurrency import bare_nursery, is_cancellation
+from trio_jobs._concurrency import bare_nursery, is_cancellation, protected_manager
 from trio_jobs._engine.progress import Progress
 from trio_jobs._exception_tree import contains
 from trio_jobs._log import Log
@@ -143,6 +142,7 @@ class Server:
         """When the TLS certificate expires; None without `CertificateFiles`."""
         return self._tls.not_after if isinstance(self._tls, Certificate) else None
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, scope: trio.CancelScope) -> None:
         with scope:
             async with trio.open_nursery() as nursery:
@@ -168,6 +168,7 @@ class Server:
             return
         nursery.start_soon(self._serve, accepted, Peer(address), self._places.admit())
 
+    @trio.lowlevel.enable_ki_protection
     async def _serve(self, accepted: socket.socket, peer: Peer, scope: trio.CancelScope) -> None:
         plain = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         transport: trio.abc.Stream = plain
@@ -324,8 +325,7 @@ class Server:
             await self._places.wait_until_empty()
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
+@protected_manager
 async def serve(
     queue: BackendHolder,
     host: str = "127.0.0.1",

@@ -23,12 +23,14 @@ from contextlib import asynccontextmanager
 from typing import Final, NoReturn
 
 import trio
+from trio_websocket import WebSocketConnection, wrap_server_stream
 
+from trio_jobs._concurrency import ProtectedNursery
 from trio_jobs._server.limits import RateLimiter, ServerLimits
-from trio_jobs._wire.codes import MAX_MESSAGE, CloseCode
+from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode
 from trio_jobs._wire.frames import FrameLimiter, LimitExceeded
 
-__all__ = ["CountedStream", "GuardedStream"]
+__all__ = ["CountedStream", "GuardedStream", "accept_websocket"]
 
 RECEIVE: Final = 16 * 1024
 CHUNK: Final = 32 * 1024  #: bytes that are passed to the kernel in one step of the event loop
@@ -370,3 +372,15 @@ class GuardedStream(trio.abc.Stream):
     async def aclose(self) -> None:
         self.ended = True
         await trio.lowlevel.checkpoint()
+
+
+async def accept_websocket(nursery: trio.Nursery, stream: GuardedStream) -> WebSocketConnection:
+    """Answer the handshake of a client, and read what it sends, in a task of the nursery. Raises: as trio-websocket."""
+    tasks = ProtectedNursery(nursery)
+    request = await wrap_server_stream(
+        tasks,  # type: ignore[arg-type] # it only calls start_soon
+        stream,
+        message_queue_size=1,
+        max_message_size=MAX_MESSAGE,
+    )
+    return await request.accept(subprotocol=PROTOCOL)

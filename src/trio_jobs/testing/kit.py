@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ import attrs
 import trio
 import trio.testing
 
+from trio_jobs._concurrency import protected_manager
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import ErrorInfo, Job, Outcome, State
 from trio_jobs._engine.retry import Retry
@@ -53,7 +53,7 @@ def virtual_clock() -> trio.testing.MockClock:
     return clock
 
 
-@asynccontextmanager
+@protected_manager
 async def open_queue(
     service: Service,
     clock: object = None,
