@@ -48,20 +48,20 @@ class Log:
     def error(self, message: str, *args: object, extra: Mapping[str, object] | None = None) -> None:
         self._log(logging.ERROR, message, args, extra=extra)
 
-    def exception(self, message: str, *args: object) -> None:
+    def exception(self, message: str, *args: object, extra: Mapping[str, object] | None = None) -> None:
         """Log an error with the traceback of the exception that is being handled, if that can be formatted."""
         try:
             text = traceback.format_exc()
         except BaseException:  # its class, its notes or its cause raise; in a handler, this would lose the record
-            self._log(logging.ERROR, f"{message} (its traceback cannot be formatted)", args)
+            self._log(logging.ERROR, f"{message} (its traceback cannot be formatted)", args, extra=extra)
             return
         try:
             text.encode()
         except UnicodeEncodeError:  # a handler that writes UTF-8 would lose the record
             text = text.rstrip().encode(errors="backslashreplace").decode()
-            self._log(logging.ERROR, f"{message}\n%s", (*args, text))
+            self._log(logging.ERROR, f"{message}\n%s", (*args, text), extra=extra)
         else:
-            self._log(logging.ERROR, message, args, exc_info=True)
+            self._log(logging.ERROR, message, args, exc_info=True, extra=extra)
 
     def _log(
         self,

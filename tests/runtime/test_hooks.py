@@ -163,7 +163,11 @@ async def test_an_error_of_a_hook_is_logged_and_affects_neither_job_nor_other_ho
         assert queue.get(receipt.job_id).state == "failed"
     assert len(told) == 1
     [record] = [record for record in caplog.records if record.name == "trio_jobs.hooks"]
-    assert (record.levelno, record.getMessage()) == (logging.ERROR, "the hook for failed raised")
+    assert (record.levelno, record.getMessage()) == (
+        logging.ERROR,
+        f"the hook for failed raised (job {receipt.job_id})",
+    )
+    assert (record.__dict__["job_id"], record.__dict__["kind"]) == (receipt.job_id, "work")
 
 
 async def test_a_hook_that_does_not_return_is_cancelled_after_thirty_seconds(
@@ -178,7 +182,7 @@ async def test_a_hook_that_does_not_return_is_cancelled_after_thirty_seconds(
         await queue.submit("work", "a")
         await trio.sleep(100)
     assert told == [31]
-    assert "the hook for failed did not return within 30 s" in caplog.text
+    assert "the hook for failed did not return within 30 s (job " in caplog.text
 
 
 async def test_a_stop_waits_two_seconds_for_hooks(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:

@@ -199,7 +199,9 @@ async def test_a_hook_that_raises_anything_ends_nothing_and_is_counted(
         assert queue.backend.hook_errors == 4
         assert queue.health().ok
     assert notified == [receipt.job_id for receipt in receipts]
-    assert [r.getMessage() for r in caplog.records if r.name == "trio_jobs.hooks"] == ["the hook for failed raised"] * 4
+    assert [r.getMessage() for r in caplog.records if r.name == "trio_jobs.hooks"] == [
+        f"the hook for failed raised (job {receipt.job_id})" for receipt in receipts for _ in range(2)
+    ]
 
 
 def test_ctrl_c_within_a_hook_ends_the_program() -> None:

@@ -151,18 +151,46 @@ async def test_an_overdue_attempt_and_a_late_return_are_warnings_and_a_stuck_cal
     ]
 
 
-async def test_a_failed_opening_is_logged_as_a_warning_without_its_message(
+async def test_a_failed_opening_is_logged_as_a_warning_with_its_message_escaped(
     autojump_clock: MockClock, everything: pytest.LogCaptureFixture
 ) -> None:
+    """A queue that opens the SDK again and again raises nothing, so the log is the only place that has the message."""
+
     def session() -> Any:
-        raise Wrong(SECRET)
+        raise Wrong("no licence\x1b[2J")
 
     with pytest.raises(SdkOpenFailed):
         async with open_queue(Service(async_sdk=session, open_retry=Retry(1, waits=[1]))):
             raise AssertionError
     assert [record.getMessage() for record in everything.records] == [
-        "opening the SDK failed (1): Wrong",
-        "opening the SDK failed (2): Wrong",
+        "opening the SDK failed (1): Wrong: no licence\\x1b[2J",
+        "opening the SDK failed (2): Wrong: no licence\\x1b[2J",
+    ]
+
+
+async def test_sessions_that_fail_in_a_row_are_logged_with_the_wait_before_the_next(
+    autojump_clock: MockClock, everything: pytest.LogCaptureFixture
+) -> None:
+    sdk = RecordingSdk()
+    service = sdk.service(open_retry=Retry(2, waits=[10, 100]))
+
+    @service.handler(idempotent=True, retry=Retry(0))
+    async def work(sdk: RecordingSdk, what: str) -> None:
+        await sdk.call(what)
+
+    sdk.fails(SECRET, *[Wrong(SECRET)] * 5)
+    async with open_queue(service) as queue:
+        for _ in range(5):
+            await queue.submit(work, SECRET)
+        await trio.sleep(200)
+        await queue.submit(work, "good")
+        await trio.sleep(200)
+    why = "ended because of an error, and no attempt completed in them"
+    said = f"SDK sessions in a row {why}; the next one is opened after"
+    assert [record.getMessage() for record in everything.records if record.levelname == "WARNING"] == [
+        f"3 {said} 10 s",
+        f"4 {said} 60 s",
+        f"5 {said} 60 s",
     ]
 
 

@@ -463,12 +463,15 @@ async def test_an_invalid_submit_is_refused_and_leaves_nothing(
     assert queue.statistics().free == 100
 
 
-async def test_an_invalid_wait_is_refused(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("wait", [-1, "5", True, float("nan")])
+async def test_an_invalid_wait_is_refused_whether_or_not_a_slot_is_free(wait: Any, autojump_clock: MockClock) -> None:
     rig = make_rig("trio", settings={"buffer": 1})
     async with busy_queue(rig) as (queue, _, _first):
-        await queue.submit("work", "a")
-        with says(UsageError, "wait must be a number of seconds, 0 or more, not -1"):
-            await queue.submit("work", "b", wait=-1)
+        for free in (1, 0):
+            assert queue.statistics().free == free
+            with says(UsageError, f"wait must be a number of seconds, 0 or more, not {wait!r}"):
+                await queue.submit("work", "b", wait=wait)
+            await queue.submit("work", "a", wait=0) if free else None
 
 
 # what is asked of jobs

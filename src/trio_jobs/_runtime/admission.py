@@ -109,8 +109,8 @@ class Admission:
 
     @trio.lowlevel.enable_ki_protection
     async def submit(self, new: Submission, wait: float | None, by: str | None, correct: bool) -> Receipt:
-        if by is not None:
-            by = check_by(by)
+        by = None if by is None else check_by(by)
+        wait = None if wait is None else check_seconds("wait", wait)  # also where a slot is free
         if correct and new.key is None:
             raise UsageError("correct=True replaces the payload of the job that has a key: give key")
         await checkpoint_if_cancelled()
@@ -355,7 +355,7 @@ class Admission:
         if wait is None:
             await self._wait_for_slot()
             return
-        if check_seconds("wait", wait) > 0:
+        if wait > 0:
             with trio.move_on_after(wait):
                 await self._wait_for_slot()
                 return

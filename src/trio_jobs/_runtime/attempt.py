@@ -19,7 +19,7 @@ from trio_jobs._call_report import CallReport, Renew, report_error
 from trio_jobs._concurrency import NEVER
 from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.jobs import EndedBy, ErrorInfo, JobRecord, Outcome, escape
+from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Job, JobRecord, Outcome, escape
 from trio_jobs._exception_tree import holding
 from trio_jobs._ports import Clock, Discard
 from trio_jobs._runtime.waits import seconds_to_deadline
@@ -368,7 +368,7 @@ def classify(
     return AttemptResult(Outcome.ERROR, error=info, retryable=error.retryable, entered=entered, late=late), None
 
 
-def log_fields(record: JobRecord) -> dict[str, object]:
+def log_fields(record: JobRecord | Job) -> dict[str, object]:
     """The fields of a log record about a job, for structured formatters (docs/logging.md). They contain no payload."""
     return {
         "job_id": record.id,

@@ -23,7 +23,7 @@ from trio_jobs._concurrency import NEVER, WakeUp, raised_by_signal
 from trio_jobs._engine.jobs import Job, JobRecord, view
 from trio_jobs._exception_tree import is_a
 from trio_jobs._log import Log
-from trio_jobs._runtime.attempt import captured
+from trio_jobs._runtime.attempt import captured, log_fields
 from trio_jobs._runtime.hook_names import HookName, JobHook
 from trio_jobs._runtime.session_work import CloseFailure
 
@@ -119,6 +119,10 @@ class Hooks:
 
     async def _call(self, fn: Callable[[Any], Any], argument: Job | CloseFailure, hook: HookName) -> None:
         raised: outcome.Error | None = None
+        if isinstance(argument, Job):
+            about, fields = f"job {argument.id}", log_fields(argument)
+        else:
+            about, fields = f"session {argument.session}", None
         try:
             with trio.move_on_after(TIMEOUT) as scope:
                 try:
@@ -128,12 +132,12 @@ class Hooks:
             if raised is not None:
                 raise raised.error
             if scope.cancelled_caught:
-                log.warning("the hook for %s did not return within %g s", hook, TIMEOUT)
+                log.warning("the hook for %s did not return within %g s (%s)", hook, TIMEOUT, about, extra=fields)
         except BaseException as error:
             if raised_by_signal(error) or (is_a(error, trio.Cancelled) and trio.current_effective_deadline() == -NEVER):
                 raise
             self.errors += 1
-            log.exception("the hook for %s raised", hook)
+            log.exception("the hook for %s raised (%s)", hook, about, extra=fields)
             await trio.lowlevel.checkpoint_if_cancelled()  # the error may have replaced Cancelled
 
 

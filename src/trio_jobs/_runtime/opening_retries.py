@@ -10,7 +10,8 @@ from typing import Final
 import trio
 
 from trio_jobs._concurrency import must_propagate
-from trio_jobs._engine.error_info import class_name, describe
+from trio_jobs._engine.error_info import describe
+from trio_jobs._engine.jobs import escape
 from trio_jobs._engine.openings import OpeningReason
 from trio_jobs._errors import OutcomeUnknown, SdkOpenFailed, UsageError
 from trio_jobs._exception_tree import holding, is_a
@@ -130,7 +131,7 @@ class OpeningRetries:
             # what is no context manager never will be one, and a store that has failed ends the queue
             if must_propagate(error) or is_a(error, UsageError) or is_a(error, OutcomeUnknown):
                 raise
-            log.warning("opening the SDK failed (%d): %s", failures + 1, class_name(error))
+            log.warning("opening the SDK failed (%d): %s", failures + 1, escape(str(describe(error))))
             return error
 
     async def _stopped_within(self, seconds: float) -> bool:

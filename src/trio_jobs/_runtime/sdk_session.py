@@ -382,6 +382,13 @@ class SdkSessionManager:
         if close_problem is not None:
             close_problem = escape(plain_text(close_problem)[:MAX_MESSAGE])
         self.waits.session_closed(failed=self._discard is not None and not self._completed_in_session)
+        if self.waits.failing:
+            log.warning(
+                "%d SDK sessions in a row ended because of an error, and no attempt completed in them; the next one is "
+                "opened after %.3g s",
+                self.waits.failed_sessions,
+                max(self.waits.left, 0.0),
+            )
         self._discard = None
         if was_open or close_problem is not None:
             session, seq, now = plain_int(executor.session), self._event_log.next_seq, self._clock.now()
