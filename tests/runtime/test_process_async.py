@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trio.testing import MockClock
 
 import trio_jobs
 from support import process_ledger
 from support.forked_sdk import fork_sdk_processes
 from support.process_ledger import Ledger, do_call
-from support.process_queues import LIMIT, result_of, use_seat
+from support.process_queues import LIMIT, answer_before_the_kill, let_time_pass_when, result_of, use_seat
 from support.rig import until_state
 from support.waiting import deadline
 from trio_jobs import JobFailed, Outcome, UsageError
@@ -73,9 +74,13 @@ async def test_an_sdk_object_that_a_function_returns_is_an_error_that_says_what_
             await result_of(queue, "call_it", "object")
 
 
-async def test_p11_a_call_of_an_async_handler_that_hangs_is_killed_and_its_stack_is_kept(ledger: Path) -> None:
+async def test_p11_a_call_of_an_async_handler_that_hangs_is_killed_and_its_stack_is_kept(
+    ledger: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_before_the_kill(monkeypatch, "stack")
     async with process_ledger.async_service.open() as queue:
         receipt = await queue.submit("book_and_hang", "hang")
+        await let_time_pass_when(mock_clock, ledger.with_name("hangs"))
         with deadline("verify", LIMIT):
             assert await queue.result(receipt.job_id) == ["killed", 2]
         [attempt] = queue.get(receipt.job_id).attempts or ()
@@ -100,7 +105,7 @@ async def test_a_process_that_dies_in_a_call_of_an_async_handler_counts_as_a_cra
 
 @pytest.mark.parametrize("how", ["", "fails"])
 async def test_a_step_of_an_async_handler_is_finished_when_the_process_has_saved(
-    how: str, monkeypatch: pytest.MonkeyPatch
+    how: str, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
     monkeypatch.setenv("LEDGER_SAVES", how)
     async with process_ledger.saving_service.open() as queue:

@@ -1,6 +1,7 @@
 """The SDK in a process of its own: a call that hangs is ended, and the process never outlives its queue (P11).
 
-Each test has real processes. Their limits are fractions of a second, and every wait has a deadline.
+Each test has real processes, and every wait has a deadline. A limit is a fraction of a second, and the clock stands
+still until the call hangs that it ends.
 """
 
 from __future__ import annotations
@@ -16,11 +17,20 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 import trio_jobs
 from support import process_ledger
 from support.forked_sdk import fork_sdk_processes
-from support.process_queues import LIMIT, has_ended, result_of, use_seat, with_settings
+from support.process_queues import (
+    LIMIT,
+    answer_before_the_kill,
+    has_ended,
+    let_time_pass_when,
+    result_of,
+    use_seat,
+    with_settings,
+)
 from support.processes import Process, run
 from support.rig import until, until_state
 from support.waiting import deadline, wait_until
@@ -96,17 +106,20 @@ async def test_a_call_reports_progress_and_sees_that_its_limit_has_passed() -> N
 
 
 @pytest.mark.parametrize("how", [pytest.param("hang", marks=pytest.mark.started), "stop"])
-async def test_p11_a_call_that_hangs_is_killed_at_its_limit_and_verify_finds_its_work(how: str, ledger: Path) -> None:
+async def test_p11_a_call_that_hangs_is_killed_at_its_limit_and_verify_finds_its_work(
+    how: str, ledger: Path, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also if it holds the interpreter, so that no other thread of its process can run, or is stopped."""
     process_ledger.killed.clear()
+    if how == "hang":
+        answer_before_the_kill(monkeypatch, "stack")
     async with process_ledger.service.open() as queue:
-        pid = await result_of(queue, "limited", "pid")
-        began = trio.current_time()
+        pid = await result_of(queue, "unlimited", "pid")
         receipt = await queue.submit("limited", how)
+        await let_time_pass_when(mock_clock, ledger, receipt.job_id)
         with deadline("the end of the call", LIMIT):
             await until(queue, receipt.job_id, lambda job: job.state != "processing" and bool(job.attempts))
         assert has_ended(pid), "what nobody may enter is over"
-        assert trio.current_time() - began < 0.3 + 2
         with deadline("verify", LIMIT):
             assert await queue.result(receipt.job_id) == ["killed", True], "it is asked in a fresh session"
         [attempt] = queue.get(receipt.job_id).attempts or ()
@@ -116,7 +129,7 @@ async def test_p11_a_call_that_hangs_is_killed_at_its_limit_and_verify_finds_its
         assert attempt.error.type == "SdkProcessKilled"
         if how == "hang":
             assert "hold_the_interpreter" in (attempt.error.traceback or ""), "the stack in which it hung"
-        assert await result_of(queue, "limited", "next") == "next"
+        assert await result_of(queue, "unlimited", "next") == "next"
     assert ledger.read_text() == f"{receipt.job_id}\n", "it was done once"
     assert [(one, opening.number) for one, opening in process_ledger.killed] == [(pid, 1)]
 
@@ -164,13 +177,14 @@ async def test_what_the_sdk_prints_is_logged_and_never_blocks_it(caplog: pytest.
     assert "stderr: " + "x" * 60 in caplog.messages
 
 
-async def test_programs_that_the_sdk_has_started_are_killed_with_it(ledger: Path) -> None:
+async def test_programs_that_the_sdk_has_started_are_killed_with_it(ledger: Path, mock_clock: MockClock) -> None:
     async with process_ledger.service.open() as queue:
         receipt = await queue.submit("limited", "grandchild")
+        await let_time_pass_when(mock_clock, ledger, receipt.job_id)
         with deadline("the end of the call", LIMIT):
             assert await queue.result(receipt.job_id) == ["killed", True]
     pid = int(ledger.read_text().splitlines()[0].removeprefix("pid "))
-    wait_until(lambda: has_ended(pid), "the program to end", seconds=10)
+    wait_until(lambda: has_ended(pid), "the program to end")
 
 
 async def test_a_close_that_hangs_is_killed_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +232,7 @@ async def test_an_opening_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) 
 # save and interrupt
 
 
-async def test_a_job_is_completed_when_the_process_has_saved(ledger: Path) -> None:
+async def test_a_job_is_completed_when_the_process_has_saved(ledger: Path, mock_clock: MockClock) -> None:
     async with process_ledger.saving_service.open() as queue:
         receipt = await queue.submit("post", "a")
         with deadline("the result", LIMIT):
@@ -228,26 +242,32 @@ async def test_a_job_is_completed_when_the_process_has_saved(ledger: Path) -> No
 
 @pytest.mark.parametrize("how", ["fails", "hangs"])
 async def test_work_that_the_process_has_not_saved_is_done_again_once(
-    how: str, ledger: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, ledger: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
     """A save that hangs is killed at its limit; what its session held is gone."""
     monkeypatch.setenv("LEDGER_SAVES", how)
     async with process_ledger.saving_service.open() as queue:
         receipt = await queue.submit("post", "a")
+        if how == "hangs":
+            await let_time_pass_when(mock_clock, ledger.with_name("failed"))
+            await until(queue, receipt.job_id, lambda job: job.state != "saving" and job.attempt_count > 0)
+            mock_clock.rate = 0.0
         with deadline("the result", LIMIT):
             await queue.result(receipt.job_id)
         assert queue.get(receipt.job_id).attempt_count == 2
     assert ledger.read_text() == f"{receipt.job_id}\n"
 
 
-async def test_a_step_is_finished_when_the_process_has_saved_its_work() -> None:
+async def test_a_step_is_finished_when_the_process_has_saved_its_work(mock_clock: MockClock) -> None:
     async with process_ledger.saving_service.open() as queue:
         receipt = await queue.submit("post", "step")
         with deadline("the result", LIMIT):
             assert await queue.result(receipt.job_id) == [[], f"{receipt.job_id}\n"]
 
 
-async def test_a_step_whose_save_raises_in_the_process_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_step_whose_save_raises_in_the_process_stays_open(
+    monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
     monkeypatch.setenv("LEDGER_SAVES", "fails")
     async with process_ledger.saving_service.open() as queue:
         receipt = await queue.submit("post", "step")
@@ -260,7 +280,7 @@ async def test_a_step_whose_save_raises_in_the_process_stays_open(monkeypatch: p
 @pytest.mark.parametrize("order", ["interruption_first", "call_first"])
 @pytest.mark.parametrize(("what", "outcome"), [("return", Outcome.COMPLETED), ("raise", Outcome.TIMED_OUT)])
 async def test_a_call_that_can_be_interrupted_is_not_killed(
-    what: str, outcome: Outcome, order: str, monkeypatch: pytest.MonkeyPatch
+    what: str, outcome: Outcome, order: str, ledger: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
     if order == "call_first":
         monkeypatch.setenv("INTERRUPTS_LATE", "1")
@@ -268,8 +288,12 @@ async def test_a_call_that_can_be_interrupted_is_not_killed(
         pid = await result_of(queue, "post", "a")
         for _ in range(3):  # a call whose interruption is reported late must not disturb the next one
             receipt = await queue.submit("wait", what)
+            waits = ledger.with_name("waits")
+            await let_time_pass_when(mock_clock, waits)
             with deadline("the end of the call", LIMIT):
                 job = await until(queue, receipt.job_id, lambda job: job.state not in ("pending", "processing"))
+            mock_clock.rate = 0.0
+            waits.unlink()
             assert [attempt.outcome for attempt in job.attempts or ()] == [outcome]
             assert await result_of(queue, "post", "b") == pid
 

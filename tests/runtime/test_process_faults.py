@@ -19,11 +19,20 @@ from typing import Any, Final
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 import trio_jobs
 from support import process_ledger
 from support.forked_sdk import fork_sdk_processes
-from support.process_queues import LIMIT, has_ended, result_of, use_seat, with_settings
+from support.process_queues import (
+    LIMIT,
+    answer_before_the_kill,
+    has_ended,
+    let_time_pass_when,
+    result_of,
+    use_seat,
+    with_settings,
+)
 from support.rig import until, until_state
 from support.waiting import deadline, wait_until
 from trio_jobs import JobFailed, Outcome, State
@@ -176,14 +185,17 @@ async def test_on_killed_is_called_for_a_process_that_is_killed_while_the_sdk_op
 
 @pytest.mark.parametrize("how", ["dies", pytest.param("hangs", marks=pytest.mark.campaign)])
 async def test_p6_a_verify_whose_process_ends_answers_nothing_and_is_asked_again_by_a_person(
-    how: str, ledger: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, ledger: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
     """The job stays in doubt; the death is not taken for an answer, and counts against no job that follows."""
     monkeypatch.setenv("LEDGER_VERIFIES", how)
     async with process_ledger.service.open() as queue:
         receipt = await queue.submit("doubted", "book")
+        if how == "hangs":
+            await let_time_pass_when(mock_clock, ledger.with_name("asked"))
         with deadline("verify to be asked", LIMIT), pytest.raises(trio_jobs.JobInDoubt):
             await queue.result(receipt.job_id, in_doubt="raise")
+        mock_clock.rate = 0.0
         job = queue.get(receipt.job_id)
         assert (job.state, job.reason) == (State.IN_DOUBT, "error")
         assert [attempt.outcome for attempt in job.attempts or ()] == [Outcome.ERROR]
@@ -221,7 +233,7 @@ async def test_a_process_for_whose_pipes_no_descriptor_is_free_leaves_none_open(
 
 
 async def test_the_end_of_a_process_is_noticed_on_a_kernel_without_pidfd(
-    ledger: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
     def not_implemented(pid: int, flags: int = 0) -> int:
         raise OSError(errno.ENOSYS, "Function not implemented")
@@ -230,6 +242,7 @@ async def test_the_end_of_a_process_is_noticed_on_a_kernel_without_pidfd(
     async with process_ledger.service.open() as queue:
         pid = await result_of(queue, "unlimited", "pid")
         receipt = await queue.submit("limited", "hang")
+        await let_time_pass_when(mock_clock, ledger, receipt.job_id)
         with deadline("the end of the call", LIMIT):
             assert await queue.result(receipt.job_id) == ["killed", True]
         assert has_ended(pid)
@@ -275,14 +288,7 @@ async def test_a_call_that_returns_after_it_was_given_up_counts_and_no_other_cal
     ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process is killed all the same. Nothing enters before it is dead."""
-    kill = SdkProcess.kill
-
-    def kill_and_free(process: SdkProcess) -> None:
-        kill(process)
-        ledger.with_name("killing").touch()
-
-    monkeypatch.setattr(SdkProcess, "kill", kill_and_free)
-    monkeypatch.setattr(process_child, "STACK_WAIT", 0.7)
+    answer_before_the_kill(monkeypatch, "outbound", ledger.with_name("killing").touch)
     async with process_ledger.service.open() as queue:
         late = await queue.submit("limited", "late")
         following = [await queue.submit("unlimited", "pid") for _ in range(3)]
@@ -303,7 +309,7 @@ async def test_a_process_that_does_not_end_blocks_its_seat_and_not_the_stop(
     monkeypatch.setattr(process_child, "END_WAIT", 0.2)
     monkeypatch.setattr(SdkProcess, "_kill_group", lambda process: None)
     async with with_settings(cancel_timeout=0.1, drain_timeout=0).open() as queue:
-        pid = await result_of(queue, "limited", "pid")
+        pid = await result_of(queue, "unlimited", "pid")
         await queue.submit("limited", "hang")
         following = await queue.submit("unlimited", "a")
         with deadline("the process to be stuck", LIMIT):
@@ -343,12 +349,17 @@ async def test_nothing_is_written_into_files_that_have_the_numbers_of_closed_pip
     assert books == [b""] * 100
 
 
-async def test_a_call_that_blocks_all_signals_is_killed() -> None:
+async def test_a_call_that_blocks_all_signals_is_killed(ledger: Path, mock_clock: MockClock) -> None:
     async with process_ledger.service.open() as queue:
-        assert await result_of(queue, "limited", "deaf") == ["killed", True]
+        receipt = await queue.submit("limited", "deaf")
+        await let_time_pass_when(mock_clock, ledger, receipt.job_id)
+        with deadline("the end of the call", LIMIT):
+            assert await queue.result(receipt.job_id) == ["killed", True]
 
 
-async def test_a_program_that_has_left_the_group_delays_nothing_and_on_killed_can_end_it(ledger: Path) -> None:
+async def test_a_program_that_has_left_the_group_delays_nothing_and_on_killed_can_end_it(
+    ledger: Path, mock_clock: MockClock
+) -> None:
     """It keeps the output of the process open."""
     ended: list[int] = []
 
@@ -357,10 +368,11 @@ async def test_a_program_that_has_left_the_group_delays_nothing_and_on_killed_ca
         os.kill(ended[0], signal.SIGKILL)
 
     async with with_settings(on_killed=end_daemon).open() as queue:
-        began = trio.current_time()
-        assert await result_of(queue, "limited", "daemon") == ["killed", True]
-        assert trio.current_time() - began < 10
-    wait_until(lambda: has_ended(ended[0]), "the program to end", seconds=10)
+        receipt = await queue.submit("limited", "daemon")
+        await let_time_pass_when(mock_clock, ledger, receipt.job_id)
+        with deadline("the end of the call", LIMIT):  # it sleeps ten times as long
+            assert await queue.result(receipt.job_id) == ["killed", True]
+    wait_until(lambda: has_ended(ended[0]), "the program to end")
 
 
 async def test_a_job_context_of_another_job_records_nothing() -> None:

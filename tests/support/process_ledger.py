@@ -297,6 +297,7 @@ def post(book: Book, what: str, job: JobContext) -> Any:
 
 @saving_service.handler(attempt_timeout=0.3, on_doubt="hold", retry=Retry(0))
 def wait(book: Book, what: str) -> Any:
+    book.path.with_name("waits").touch()
     book.is_free.wait(WAIT)
     if what == "raise":
         raise Busy("the call was freed")
@@ -348,6 +349,7 @@ def do_call(ledger: Ledger, what: str) -> Any:
         case "object":
             return ledger
         case "hang":
+            ledger.path.with_name("hangs").touch()
             hold_the_interpreter()
         case "abort":
             os.abort()

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 import pytest
+import trio
+from trio.testing import MockClock
 
 import trio_jobs
 from support import process_ledger
-from support.waiting import deadline
+from support.waiting import DEADLINE, deadline, wait_until
 from trio_jobs import Service
+from trio_jobs._executors.process_child import SdkProcess
 from trio_jobs._service import parts_of
 
-__all__ = ["LIMIT", "has_ended", "result_of", "use_seat", "with_settings"]
+__all__ = [
+    "LIMIT",
+    "answer_before_the_kill",
+    "has_ended",
+    "let_time_pass_when",
+    "result_of",
+    "use_seat",
+    "with_settings",
+]
 
-LIMIT: Final = 30.0  #: seconds of real time for the longest wait
+LIMIT: Final = DEADLINE  #: seconds of real time for the longest wait
 
 
 def with_settings(**settings: Any) -> Service:
@@ -55,3 +68,39 @@ def has_ended(pid: int) -> bool:
 async def result_of(queue: trio_jobs.Queue, kind: str, what: str) -> Any:
     with deadline(f"the result of {what[:50]}", LIMIT):
         return await queue.result((await queue.submit(kind, what)).job_id)
+
+
+async def let_time_pass_when(clock: MockClock, path: Path, has: str = "") -> None:
+    """Wait until this file exists and has this text; then time passes as real time does.
+
+    A call that hangs says that it does. Until then the clock stands still, so no limit passes because a process is
+    slow.
+    """
+
+    def is_written() -> bool:
+        return path.exists() and has in path.read_text()
+
+    await trio.to_thread.run_sync(wait_until, is_written, f"{path.name} has {has!r}")
+    clock.rate = 1.0
+
+
+def answer_before_the_kill(monkeypatch: pytest.MonkeyPatch, pipe: str, then: Callable[[], object] = int) -> None:
+    """Let the first process that is killed have all the time that it needs to write its stack, or to answer.
+
+    Args:
+        pipe: What is waited for: "stack", or "outbound" for the answer to its call.
+        then: Called when the process was asked for its stack.
+    """
+    kill = SdkProcess.kill
+    killed: list[SdkProcess] = []
+
+    def kill_and_wait(process: SdkProcess) -> None:
+        kill(process)
+        killed.append(process)
+        if len(killed) > 1:
+            return
+        then()
+        fd = getattr(vars(process)["_pipes"], pipe).own
+        assert select.select([fd], [], [], DEADLINE)[0], f"the process has written nothing into {pipe}"
+
+    monkeypatch.setattr(SdkProcess, "kill", kill_and_wait)
