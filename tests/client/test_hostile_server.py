@@ -15,6 +15,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 import trio_jobs
 from support.fake_server import LIMITS, FakeConnection, answering, fake_server
@@ -488,13 +489,27 @@ async def test_what_is_no_http_server_is_named_and_not_tried_again(answer: bytes
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408])
-async def test_a_temporary_answer_to_the_handshake_is_tried_again_after_a_wait(status: int) -> None:
+async def test_a_temporary_answer_to_the_handshake_is_tried_again_after_a_wait(
+    status: int, mock_clock: MockClock
+) -> None:
     answer = f"HTTP/1.1 {status} Later\r\nContent-Length: 0\r\nRetry-After: 0\r\n\r\n".encode()
-    async with answers_with(answer) as (url, at):
-        with deadline("the end of connect_timeout"), pytest.raises(trio_jobs.ConnectionFailed, match=f"HTTP {status}"):
-            async with trio_jobs.connect(url, connect_timeout=0.3):
-                pass
-    assert 3 <= len(at) <= 20
+    async with answers_with(answer) as (url, at), trio.open_nursery() as nursery:
+
+        async def fail_to_connect() -> None:
+            with pytest.raises(trio_jobs.ConnectionFailed, match=f"HTTP {status}"):
+                async with trio_jobs.connect(url, connect_timeout=1000):
+                    pass
+
+        nursery.start_soon(fail_to_connect)
+        with deadline("the third attempt"):
+            for attempts in (1, 2, 3):
+                while len(at) < attempts:
+                    if at:
+                        mock_clock.jump(0.02)
+                    await trio.testing.wait_all_tasks_blocked(0.001)
+                await trio.testing.wait_all_tasks_blocked(0.02)
+                assert len(at) == attempts, "no time has passed"
+        mock_clock.jump(1000)
 
 
 async def test_retry_after_is_waited_for() -> None:

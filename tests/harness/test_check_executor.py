@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from support.waiting import deadline
 from trio_jobs._call_report import RaisedError
 from trio_jobs._engine.jobs import ErrorInfo
 from trio_jobs._executors.call_boundary import interrupt_call
@@ -18,6 +19,7 @@ from trio_jobs._executors.wrapping import WrappingExecutor
 from trio_jobs._service import Service, parts_of
 from trio_jobs.ports import CallReport, Discard, Interruption, SdkCall, SdkExecutor
 from trio_jobs.testing import ConformanceError, check_executor, executor_check
+from trio_jobs.testing.executor_check import TIMEOUT
 
 
 async def test_the_thread_executor_keeps_the_contract() -> None:
@@ -147,7 +149,7 @@ async def test_an_executor_that_calls_on_other_threads_is_found() -> None:
 
 
 async def test_a_finding_about_a_second_call_does_not_wait_for_the_first() -> None:
-    with trio.fail_after(30), pytest.raises(ConformanceError) as caught:  # far below the limit of a check
+    with deadline("the finding"), pytest.raises(ConformanceError) as caught:  # far below the limit of a check
         await check_executor(lambda open_sdk, nursery: CountingExecutor(open_sdk), timeout=300)
     assert "a second call was accepted while a call was inside: the SDK received ['call']" in str(caught.value)
     assert "the caller of the abandoned call still waits" in str(caught.value)
@@ -159,24 +161,24 @@ async def test_an_executor_may_let_a_second_call_wait() -> None:
 
 async def test_an_executor_that_accepts_a_call_beside_an_abandoned_one_is_found() -> None:
     with pytest.raises(ConformanceError) as caught:
-        await check_executor(lambda open_sdk, nursery: ReusingExecutor(open_sdk), timeout=0.3)
+        await check_executor(lambda open_sdk, nursery: ReusingExecutor(open_sdk))
     assert broken_rules(caught.value).startswith("After abandon")
 
 
 @pytest.mark.parametrize(
-    ("broken", "violation"),
+    ("broken", "violation", "timeout"),
     [
-        (HastyExecutor, "a call left while it was interrupted: the next one could be hit"),
-        (LateExecutor, "an interruption of a call that has left was made in the next call"),
-        (SameThreadExecutor, "the function was called on Trio's thread"),
+        (HastyExecutor, "a call left while it was interrupted: the next one could be hit", TIMEOUT),
+        (LateExecutor, "an interruption of a call that has left was made in the next call", TIMEOUT),
+        (SameThreadExecutor, "the function was called on Trio's thread", 1.0),  # which passes: it blocks Trio's thread
     ],
     ids=lambda given: getattr(given, "__name__", ""),
 )
 async def test_an_executor_whose_interruptions_may_hit_another_call_is_found(
-    broken: type[ThreadExecutor], violation: str
+    broken: type[ThreadExecutor], violation: str, timeout: float
 ) -> None:
     with pytest.raises(ConformanceError) as caught:
-        await check_executor(lambda open_sdk, nursery: broken(open_sdk), timeout=0.5)
+        await check_executor(lambda open_sdk, nursery: broken(open_sdk), timeout=timeout)
     assert violation in str(caught.value)
 
 

@@ -77,7 +77,7 @@ async def test_a_close_that_is_abandoned_has_not_closed_the_session() -> None:
     async def close() -> None:
         closed.append(await executor.close())
 
-    with deadline("the close to end", 20):
+    with deadline("the close to end"):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(close)
             await hold.reached()

@@ -44,7 +44,7 @@ async def test_an_error_of_a_handler_or_of_verify_fails_its_job_only(
     async with service.open(journal=tmp_path / "j.db" if durable else None) as queue:
         for kind in ("work", "verified"):
             receipt = await queue.submit(kind, 0)
-            with deadline("the job to fail", 20), pytest.raises(trio_jobs.JobFailed):
+            with deadline("the job to fail"), pytest.raises(trio_jobs.JobFailed):
                 await queue.result(receipt.job_id)
             job = queue.get(receipt.job_id)
             assert job.error is not None

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from support.turns import Turns
+from support.waiting import DEADLINE, deadline
 from trio_jobs._loop_calls import LoopCalls
 
 
@@ -42,7 +43,7 @@ async def first_call(calls: LoopCalls) -> None:
     """Have a first call made, which opens the eventfd."""
     made = trio.Event()
     await trio.to_thread.run_sync(calls.post, made.set)
-    with trio.fail_after(5):
+    with deadline("the call"):
         await made.wait()
     await trio.testing.wait_all_tasks_blocked()
 
@@ -73,7 +74,7 @@ async def test_a_task_that_a_call_wakes_runs_in_the_turn_in_which_the_loop_was_w
         trio.lowlevel.add_instrument(turns)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, calls.post, call)
-            with trio.fail_after(5):
+            with deadline("the call"):
                 await woken.wait()
             steps.append(turns.count)
         trio.lowlevel.remove_instrument(turns)
@@ -101,7 +102,7 @@ async def test_a_call_that_posts_another_is_followed_by_it() -> None:
         calls.post(lambda: calls.post(made.append, "second"))
         calls.post(lambda: calls.post(done.set))
         calls.post(made.append, "first")
-        with trio.fail_after(1) as limit:
+        with trio.fail_after(DEADLINE) as limit:
             await done.wait()
         assert trio.current_time() < limit.deadline  # that wakes the loop too
     assert made == ["first", "second"]
@@ -225,7 +226,7 @@ async def test_calls_are_made_also_while_the_instrument_is_not_installed(when: s
         calls.stop()
     made = trio.Event()
     await trio.to_thread.run_sync(calls.post, made.set)
-    with trio.fail_after(5):
+    with deadline("the call"):
         await made.wait()
 
 
@@ -238,7 +239,7 @@ def test_a_call_that_raises_ends_the_run_of_trio_with_its_error() -> None:
     async def main() -> None:
         async with started() as calls:
             await trio.to_thread.run_sync(calls.post, bug)
-            with trio.move_on_after(5):
+            with deadline("the error"):
                 await trio.sleep_forever()
 
     with pytest.raises(trio.TrioInternalError) as caught:

@@ -63,14 +63,17 @@ class Program:
                 self._pumps += 1
                 self._pumped.notify_all()
 
-    async def pumped(self, times: int) -> None:
-        """Wait until so many calls of the pump have ended."""
+    async def pumped(self, queue: Queue, times: int) -> None:
+        """Wait until so many calls of the pump have ended, and the queue waits for the next one."""
 
         def wait() -> bool:
             with self._pumped:
                 return self._pumped.wait_for(lambda: self._pumps >= times, DEADLINE)
 
         assert await trio.to_thread.run_sync(wait), f"the pump was not called {times} times"
+        with deadline("the queue sees that the call of the pump has ended"):
+            while runtime_of(queue).executor.inside:
+                await trio.lowlevel.checkpoint()
         await trio.testing.wait_all_tasks_blocked()
 
     def note(self, what: str) -> None:
@@ -109,7 +112,7 @@ async def test_the_pump_is_called_every_few_seconds_on_the_thread_of_the_sdk(moc
         assert program.record == ["open"]
         for n in (1, 2, 3):
             await pass_time(mock_clock, 1 if n == 1 else 5)
-            await program.pumped(n)
+            await program.pumped(queue, n)
         assert await queue.result((await queue.submit("work", "a")).job_id) == "a"
     assert program.record == ["open", "pump", "pump", "pump", "a", "close"]
     assert len(program.threads) == 1
@@ -157,7 +160,7 @@ async def test_a_pause_does_not_stop_the_pump_and_the_stop_does_before_the_close
     async with trio.open_nursery() as nursery, open_queue(service_with(program)) as queue:
         await queue.pause()
         await pass_time(mock_clock, 5)
-        await program.pumped(1)
+        await program.pumped(queue, 1)
         program.script["pump"].append(last)
         await pass_time(mock_clock, 5)
         await last.reached()
@@ -181,7 +184,7 @@ async def test_p2_without_a_session_there_is_no_pump(mock_clock: MockClock) -> N
         await queue.resume()
         await queue.result(receipt.job_id)
         await pass_time(mock_clock, 5)  # from the opening of the new session
-        await program.pumped(1)
+        await program.pumped(queue, 1)
     assert program.record == ["open", "a", "discard gone", "close", "open", "a", "pump", "close"]
 
 
@@ -193,7 +196,7 @@ async def test_p3_a_pump_that_raises_loses_the_session_which_is_closed_at_once(
     async with open_queue(service_with(program)) as queue:
         await queue.pause()  # a pause does not keep a lost session open
         await pass_time(mock_clock, 5)
-        await program.pumped(1)
+        await program.pumped(queue, 1)
         with deadline("the close of the lost session"):
             while "close" not in program.record:
                 await trio.lowlevel.checkpoint()
@@ -218,7 +221,7 @@ async def test_a_pump_that_raises_gives_back_what_is_not_saved(mock_clock: MockC
         await until_state(queue, receipt.job_id, "saving")
         program.script["pump"].append(OSError("gone"))
         await pass_time(mock_clock, 5)
-        await program.pumped(1)
+        await program.pumped(queue, 1)
         with deadline("the second attempt"):
             while program.record.count("a") < 2:
                 await trio.lowlevel.checkpoint()
@@ -243,7 +246,7 @@ async def test_an_async_handler_does_not_call_a_session_that_the_pump_has_lost(m
                 await trio.lowlevel.checkpoint()
         program.script["pump"].append(OSError("gone"))
         await pass_time(mock_clock, 5)  # between two calls of the attempt
-        await program.pumped(1)
+        await program.pumped(queue, 1)
         going_on.set()
         job = await until_state(queue, receipt.job_id, "retrying")
         assert str(job.error).startswith("SessionLost: the pump raised OSError, so the session is lost")

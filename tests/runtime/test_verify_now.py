@@ -291,7 +291,7 @@ async def test_p5_a_verify_of_a_job_in_doubt_that_waits_for_its_turn_in_strict_o
         async def verify() -> None:
             answers.append(await queue.verify(job_id))
 
-        with deadline("the answer of verify", 10):
+        with deadline("the answer of verify"):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(verify)
                 await wait_all_tasks_blocked()

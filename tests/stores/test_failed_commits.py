@@ -13,9 +13,11 @@ import pytest
 import trio
 import trio.testing
 from faulty_disks import BlindDisk, Fault, FaultyDisk, Hanging, error, times
+from trio.testing import MockClock
 
 import trio_jobs
 from support.rig import everything_committed
+from support.waiting import DEADLINE, deadline
 from trio_jobs import OutcomeUnknown, Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.projection import Projection
@@ -49,7 +51,7 @@ gates: dict[int, trio.Event] = {}
 
 async def healthy(queue: Queue) -> None:
     """Wait until the store has recovered; the next commit after the failure is published as an event."""
-    with trio.fail_after(30):
+    with deadline("the store recovers"):
         async for _ in queue.events(after=0):
             if queue.health().store is None:
                 return
@@ -157,21 +159,32 @@ async def test_p4_a_rejected_job_that_was_started_does_not_occupy_the_consumer(t
         await check_fold(queue, tmp_path)
 
 
-async def test_a_hanging_sync_makes_outcomes_unknown_and_does_not_block_the_loop(tmp_path: Path) -> None:
+async def commit_timeout_passes(hang: Hanging, clock: MockClock) -> None:
+    """Let the time of all waits pass when the disk hangs; until then, none passes because a disk is slow."""
+    assert await trio.to_thread.run_sync(hang.is_blocked.wait, DEADLINE)
+    await trio.testing.wait_all_tasks_blocked()
+    clock.jump(40)
+
+
+async def test_a_hanging_sync_makes_outcomes_unknown_and_does_not_block_the_loop(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
     disk, hang = FaultyDisk(), Hanging()
-    store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.05)
-    async with make_service(commit_timeout=0.2).open(store=store) as queue:
+    store = SqliteStore(tmp_path / "jobs.db", disk=disk, stall_after=0.0)
+    async with make_service().open(store=store) as queue, trio.open_nursery() as nursery:
         await everything_committed(queue)
         disk.fault = hang
+        nursery.start_soon(commit_timeout_passes, hang, mock_clock)
         with pytest.raises(OutcomeUnknown):
             await queue.submit("post", Order(1), key="a")
         assert "has not returned" in str(queue.health().store)
         with pytest.raises(StoreError, match="no jobs are accepted now"):
             await queue.submit("post", Order(2))
+        nursery.start_soon(commit_timeout_passes, hang, mock_clock)
         with pytest.raises(OutcomeUnknown):  # the error says: submit again with the same key
             await queue.submit("post", Order(1), key="a")
         hang.resume.set()
-        with trio.fail_after(20):
+        with deadline("the store recovers"):
             while queue.health().store is not None:
                 await queue.events().__anext__()
         receipt = await queue.submit("post", Order(1), key="a")
@@ -180,15 +193,18 @@ async def test_a_hanging_sync_makes_outcomes_unknown_and_does_not_block_the_loop
         await check_fold(queue, tmp_path)
 
 
-async def test_a_queue_with_a_hanging_journal_can_be_stopped(tmp_path: Path) -> None:
+async def test_a_queue_with_a_hanging_journal_can_be_stopped(tmp_path: Path, mock_clock: MockClock) -> None:
     disk, hang = FaultyDisk(), Hanging()
-    service = make_service(commit_timeout=0.1, cancel_timeout=0.1, drain_timeout=0.1)
-    with trio.fail_after(20):
-        async with service.open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
-            await queue.submit("post", Order(1))
-            disk.fault = hang
-            with pytest.raises(OutcomeUnknown):
-                await queue.submit("post", Order(2))
+    with deadline("the stop"):
+        async with trio.open_nursery() as nursery:
+            async with make_service().open(store=SqliteStore(tmp_path / "jobs.db", disk=disk)) as queue:
+                await queue.submit("post", Order(1))
+                disk.fault = hang
+                nursery.start_soon(commit_timeout_passes, hang, mock_clock)
+                with pytest.raises(OutcomeUnknown):
+                    await queue.submit("post", Order(2))
+                mock_clock.rate = 1000.0  # nothing is left that a thread must do in time
+            nursery.cancel_scope.cancel()
     hang.resume.set()
     assert queue.report is not None
 

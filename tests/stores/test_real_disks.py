@@ -16,6 +16,7 @@ import trio
 import trio.testing
 
 from support.processes import run
+from support.waiting import deadline
 from trio_jobs import Queue, Service, SqliteStore, State, StoreError
 from trio_jobs._stores.sqlite.check import check
 from trio_jobs.testing.store_check import submitted
@@ -85,7 +86,7 @@ def fill(folder: Path) -> Path:
 
 
 async def healthy(queue: Queue) -> None:
-    with trio.fail_after(30):
+    with deadline("the store recovers"):
         async for _ in queue.events(after=0):
             if queue.health().store is None:
                 return

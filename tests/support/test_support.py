@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -188,3 +189,8 @@ def test_a_program_in_a_fork_that_does_not_end_is_killed(tmp_path: Path) -> None
         with pytest.raises(processes.DidNotEnd, match=r"^endless did not end within 0\.5 s"):
             fork("endless", [], path=[str(tmp_path)], env={}, timeout=0.5)
         assert fork("short", [], path=[str(tmp_path)], env={}, timeout=60).returncode == 0
+
+
+def test_a_blocked_loop_leaves_no_log_record(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("trio_jobs.watchdog").warning("the event loop has been blocked")
+    assert caplog.records == []
