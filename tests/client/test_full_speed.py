@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ async def test_a_thousand_submits_in_a_row_and_a_thousand_at_once_are_all_answer
             for job in jobs:
                 await queue.result(job)
             assert queue.statistics().jobs[State.COMPLETED] == len(jobs) == 2000
-    with sqlite3.connect(journal) as connection:
+    with closing(sqlite3.connect(journal)) as connection:
         assert connection.execute("select count(*) > 2000 from sqlite_master, events").fetchone()[0]
 
 

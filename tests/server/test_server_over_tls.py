@@ -15,7 +15,7 @@ from support.server import OWNER, Bench, Raw, bench, handshake, make_service, pa
 from support.waiting import deadline
 from trio_jobs._server.limits import ServerLimits
 from trio_jobs._server.server import serve
-from trio_jobs._server.stream import CountedStream, GuardedStream
+from trio_jobs._server.stream import GuardedStream, SocketTransport
 
 
 def contexts(certificate: tuple[Path, Path]) -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -91,9 +91,7 @@ async def test_a_tls_client_that_reads_slowly_stays_and_one_that_reads_nothing_i
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # less than a TLS record
         for end in (ours, theirs):
             end.setblocking(False)
-        server_end = trio.SSLStream(
-            CountedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours))), served, server_side=True
-        )
+        server_end = trio.SSLStream(SocketTransport(ours), served, server_side=True)
         client_end = trio.SSLStream(
             trio.SocketStream(trio.socket.from_stdlib_socket(theirs)), trust, server_hostname="localhost"
         )

@@ -11,7 +11,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wsproto.frame_protocol import FrameDecoder, Opcode
 
 from trio_jobs._server.limits import ServerLimits
-from trio_jobs._server.stream import GuardedStream
+from trio_jobs._server.stream import GuardedStream, SocketTransport
 from trio_jobs._wire.frames import close_frame, text_frame
 
 
@@ -20,9 +20,7 @@ async def test_a_peer_that_reads_no_byte_for_write_timeout_is_dropped(mock_clock
     with ours, theirs:
         ours.setblocking(False)
         theirs.setblocking(False)
-        stream = GuardedStream(
-            trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, ServerLimits(write_timeout=1.0)
-        )
+        stream = GuardedStream(SocketTransport(ours), ours, ServerLimits(write_timeout=1.0))
         given_up = False
 
         async def write() -> None:
@@ -56,7 +54,7 @@ async def test_a_write_that_is_cancelled_half_way_is_continued_by_the_next() -> 
     with ours, theirs:
         for s in (ours, theirs):
             s.setblocking(False)
-        stream = GuardedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, ServerLimits())
+        stream = GuardedStream(SocketTransport(ours), ours, ServerLimits())
         asked = 0
 
         def on_rest() -> None:
@@ -99,7 +97,7 @@ async def test_a_write_of_which_nothing_may_be_lost_is_made_by_the_next_if_it_wa
     with ours, theirs:
         for s in (ours, theirs):
             s.setblocking(False)
-        stream = GuardedStream(trio.SocketStream(trio.socket.from_stdlib_socket(ours)), ours, ServerLimits())
+        stream = GuardedStream(SocketTransport(ours), ours, ServerLimits())
         if full:
             with pytest.raises(BlockingIOError):
                 while ours.send(b"."):

@@ -19,7 +19,7 @@ from trio_jobs._server.known_token import ANYONE
 from trio_jobs._server.public_url import PublicUrl
 from trio_jobs._server.refusals import Reason, Refusals
 from trio_jobs._server.request import BadRequest, HeadBuffer, RequestHead, check_hosts, parse, replay, wants_websocket
-from trio_jobs._server.stream import CountedStream
+from trio_jobs._server.stream import SocketTransport
 
 __all__ = ["FirstRequest", "Handshake", "Peer", "RequestReader", "close_gently", "ticket_in"]
 
@@ -230,10 +230,8 @@ async def close_gently(transport: trio.abc.Stream) -> None:
     """Let the client read the response first: a close with unread bytes would reset the connection."""
     if isinstance(transport, trio.SSLStream):  # the response has its length, so the client needs no end of TLS
         transport = transport.transport_stream
-    if isinstance(transport, CountedStream):
-        transport = transport.stream
-    if isinstance(transport, trio.SocketStream):
-        await transport.send_eof()
+    if isinstance(transport, SocketTransport):
+        await transport.stream.send_eof()
         with trio.move_on_after(LINGER):
             while await transport.receive_some(4096):
                 pass

@@ -49,7 +49,7 @@ from trio_jobs._server.request import check_host_names
 from trio_jobs._server.serve_arguments import check_arguments
 from trio_jobs._server.shared_events import EventsByScope
 from trio_jobs._server.sse import SseParts
-from trio_jobs._server.stream import CountedStream, GuardedStream
+from trio_jobs._server.stream import GuardedStream, SocketTransport
 from trio_jobs._server.tokens import Token
 from trio_jobs._wire.codes import DEFAULT_PORT, CloseCode
 
@@ -170,14 +170,14 @@ class Server:
 
     @trio.lowlevel.enable_ki_protection
     async def _serve(self, accepted: socket.socket, peer: Peer, scope: trio.CancelScope) -> None:
-        plain = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+        plain = SocketTransport(accepted)
         transport: trio.abc.Stream = plain
         raw: socket.socket | None = accepted
         try:
             with scope:
                 if self._tls is not None:
                     tls = self._tls.context() if isinstance(self._tls, Certificate) else self._tls
-                    transport = trio.SSLStream(CountedStream(plain), tls, server_side=True, https_compatible=True)
+                    transport = trio.SSLStream(plain, tls, server_side=True, https_compatible=True)
                     raw = None
                 first = await self._requests.read(transport, peer)
                 if isinstance(first, Handshake):

@@ -30,7 +30,7 @@ from trio_jobs._server.limits import RateLimiter, ServerLimits
 from trio_jobs._wire.codes import MAX_MESSAGE, PROTOCOL, CloseCode
 from trio_jobs._wire.frames import FrameLimiter, LimitExceeded
 
-__all__ = ["CountedStream", "GuardedStream", "accept_websocket"]
+__all__ = ["GuardedStream", "SocketTransport", "accept_websocket"]
 
 RECEIVE: Final = 16 * 1024
 CHUNK: Final = 32 * 1024  #: bytes that are passed to the kernel in one step of the event loop
@@ -46,15 +46,22 @@ def _refuse(data: bytes) -> NoReturn:
     raise AssertionError("send is not available over TLS")
 
 
-class CountedStream(trio.abc.Stream):
-    """A transport for `trio.SSLStream` that reports each part of a write that the kernel has accepted.
+class SocketTransport(trio.abc.Stream):
+    """The socket of a client as a stream, for plain TCP and for `trio.SSLStream`.
+
+    It reports each part of a write that the kernel has accepted. It reads without `trio.SocketStream.receive_some`: in
+    Python 3.13, an error that passes through the context manager of that method keeps the connection in memory until a
+    collection, since the traceback of the error and a frame of contextlib refer to each other.
+
+    Args:
+        accepted: The socket, which the stream closes.
 
     Attributes:
         on_taken: Called for each part. It must return at once and not raise.
     """
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
+    def __init__(self, accepted: socket.socket) -> None:
+        self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
         self.on_taken: Callable[[], None] = lambda: None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -70,15 +77,22 @@ class CountedStream(trio.abc.Stream):
                     at += await self.stream.socket.send(left[at:])
                     self.on_taken()
             except OSError as error:
-                if self.stream.socket.fileno() < 0:
-                    raise trio.ClosedResourceError("this socket was already closed") from None
-                raise trio.BrokenResourceError(f"write failed: {error}") from error
+                raise self._failure("write", error) from error
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.stream.wait_send_all_might_not_block()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self.stream.receive_some(max_bytes)
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive bytes of the client; none at the end of its data. Raises and Cancelled: as `trio.SocketStream`."""
+        try:
+            return await self.stream.socket.recv(RECEIVE if max_bytes is None else max_bytes)
+        except OSError as error:
+            raise self._failure("read", error) from error
+
+    def _failure(self, what: str, error: OSError) -> Exception:
+        if self.stream.socket.fileno() < 0:
+            return trio.ClosedResourceError("this socket was already closed")
+        return trio.BrokenResourceError(f"{what} failed: {error}")
 
     async def aclose(self) -> None:
         await self.stream.aclose()
@@ -91,7 +105,7 @@ class GuardedStream(trio.abc.Stream):
     frame.
 
     Args:
-        transport: The stream to the client. Over TLS, an `SSLStream` over a `CountedStream`.
+        transport: The stream to the client. A `SocketTransport`, or over TLS an `SSLStream` over one.
         raw: The socket of the transport; None over TLS.
         limits: The limits of the server.
 
@@ -336,7 +350,7 @@ class GuardedStream(trio.abc.Stream):
 
     async def _write_tls(self, data: bytes) -> None:
         assert isinstance(self._transport, trio.SSLStream)
-        counted: CountedStream = self._transport.transport_stream
+        counted: SocketTransport = self._transport.transport_stream
         timeout = self._limits.write_timeout
         with trio.move_on_after(timeout) as scope:
 
@@ -364,10 +378,10 @@ class GuardedStream(trio.abc.Stream):
         """Make the close of the transport reset the connection, so that the kernel does not keep unread data."""
         transport = self._transport
         if isinstance(transport, trio.SSLStream):
-            transport = transport.transport_stream.stream
-        if isinstance(transport, trio.SocketStream):
+            transport = transport.transport_stream
+        if isinstance(transport, SocketTransport):
             with contextlib.suppress(OSError):  # it is closed already
-                transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))
+                transport.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(1, 0))
 
     async def aclose(self) -> None:
         self.ended = True
