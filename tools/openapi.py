@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from tools.output import print_or_write
-from trio_jobs._engine.handlers import MAX_PAYLOAD
+from trio_jobs._engine.json_limits import MAX_LENGTH
 from trio_jobs._wire.http_params import query_fields
 from trio_jobs._wire.methods import NOTIFICATIONS
 from trio_jobs._wire.problems import PROBLEM, Problem
@@ -230,7 +230,7 @@ def _responses(route: Route, refs: dict[Any, Any]) -> dict[str, Any]:
     if route.verb == "GET":
         responses["304"] = {"description": "The job has not changed."}
     else:
-        responses["413"] = {"description": f"The payload has more than {MAX_PAYLOAD} bytes."}
+        responses["413"] = {"description": f"The payload has more than {MAX_LENGTH} bytes."}
     return responses
 
 

@@ -103,7 +103,7 @@ async def test_the_browser_s_program_sees_the_snapshot_the_events_and_a_restart(
 
 def test_every_limit_and_code_that_the_page_names_is_so() -> None:
     from trio_jobs._client.stream import MAX_RECEIVED
-    from trio_jobs._engine.handlers import MAX_PAYLOAD
+    from trio_jobs._engine.json_limits import MAX_LENGTH
     from trio_jobs._server.limits import ServerLimits
     from trio_jobs._wire.codes import MAX_IN_FLIGHT, MAX_MESSAGE, MAX_PAGE_BYTES, CloseCode, ErrorCode
 
@@ -116,7 +116,7 @@ def test_every_limit_and_code_that_the_page_names_is_so() -> None:
     assert ErrorCode(-32010) is ErrorCode.CANNOT_RESUME
     # a page of jobs, and a job with its result or payload, fit into what the clients accept
     assert "max_size=2**24" in PAGE
-    assert max(MAX_PAGE_BYTES, MAX_PAYLOAD) < MAX_RECEIVED == 2**24
+    assert max(MAX_PAGE_BYTES, MAX_LENGTH) < MAX_RECEIVED == 2**24
 
 
 FAKE = """

@@ -310,7 +310,7 @@ def test_the_own_checks_of_a_payload_type_refuse_a_payload() -> None:
 def test_a_payload_longer_than_a_mebibyte_is_refused() -> None:
     handler = made(lambda sdk, payload: None, kind="k", payload_type=str)
     assert len(bytes(handler.encode("x" * (2**20 - 2)))) == 2**20
-    with pytest.raises(InvalidPayload, match="it is 1048577 bytes long, at most 1048576 are accepted"):
+    with pytest.raises(InvalidPayload, match="it is 1048577 bytes long, the limit is 1048576"):
         handler.encode("x" * (2**20 - 1))
 
 
@@ -343,7 +343,7 @@ def test_a_result_that_is_not_json_is_not_kept_and_the_problem_says_why() -> Non
 
 
 def test_a_result_longer_than_a_mebibyte_is_not_kept_and_the_problem_says_why() -> None:
-    assert encode_result("x" * 2**20) == (None, "it is 1048578 bytes long, at most 1048576 are kept", None)
+    assert encode_result("x" * 2**20) == (None, "it is 1048578 bytes long, the limit is 1048576", None)
 
 
 def test_a_returned_coroutine_is_closed() -> None:

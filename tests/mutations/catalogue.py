@@ -119,6 +119,7 @@ DECLARED: Final = "tests/runtime/test_repeated_on_purpose.py"
 ATTEMPTS_TABLE: Final = "tests/engine/test_attempts_table.py"
 PAYLOAD_CHECK: Final = "tests/engine/test_payload_check.py"
 PAYLOAD_DIGEST: Final = "tests/engine/test_payload_digest.py"
+JSON_LIMITS: Final = "tests/engine/test_json_limits.py"
 PAYLOADS: Final = "tests/runtime/test_payloads.py"
 NOT_RUN: Final = "tests/runtime/test_not_run.py"
 PLAIN_VALUES: Final = "tests/runtime/test_plain_values.py"
@@ -4051,6 +4052,30 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_engine/payload_digest.py",
         "not msgspec.UNSET and not _is_default(field, item)",
         "not msgspec.UNSET",
+    ),
+    _M(
+        "brackets within strings are levels",
+        "a text of many brackets is refused, and one of closing brackets hides levels",
+        JSON_LIMITS,
+        "_engine/json_limits.py",
+        """        body = b"".join(body.split(b'"')[::2])\n""",
+        "        pass\n",
+    ),
+    _M(
+        "escaped backslash before the end of a string",
+        "what follows such a string is taken for a string, and levels in it are not counted",
+        JSON_LIMITS,
+        "_engine/json_limits.py",
+        """body.replace(b"\\\\\\\\", b"").replace""",
+        """body.replace""",
+    ),
+    _M(
+        "limit of levels for payloads alone",
+        "the result of one job keeps a client with a small stack from reading a whole page of jobs",
+        JSON_LIMITS,
+        "_engine/handlers.py",
+        "excess(body)) is not None:\n        return EncodedResult(None, problem)",
+        "excess(body)) and 'long' in problem.split(',')[0]:\n        return EncodedResult(None, problem)",
     ),
     _M(
         "earlier digests not known",

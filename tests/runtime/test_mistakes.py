@@ -418,7 +418,7 @@ async def test_the_refusal_of_a_wrong_payload_names_the_field(
 
 
 async def test_a_payload_that_is_too_large_is_refused(queue: trio_jobs.Queue, autojump_clock: MockClock) -> None:
-    with says(InvalidPayload, "payload for 'anything' refused: it is 1048577 bytes long, at most 1048576 are accepted"):
+    with says(InvalidPayload, "payload for 'anything' refused: it is 1048577 bytes long, the limit is 1048576"):
         await queue.submit("anything", "x" * (1024 * 1024 - 1))
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
 import trio
 from trio.testing import MockClock
 
 from support.server import OPERATOR, WATCHER, Raw, bench, make_service, patient
 from trio_jobs import State
 from trio_jobs._server.limits import STRIKES_KEPT, RateLimiter, ServerLimits
+from trio_jobs._wire.codes import ErrorCode
 
 
 async def test_requests_and_subscriptions_beyond_their_number_never_close_the_connection() -> None:
@@ -119,6 +124,23 @@ async def test_a_payload_of_one_mib_fits_into_a_message() -> None:
         text = "x" * (1024 * 1024 - 2)
         receipt = await client.ask("jobs.submit", kind="length", payload=text, key="\u0001" * 500)
         assert (await client.ask("jobs.result", job=receipt["job"], wait=30))["result"] == len(text)
+        await client.say_goodbye()
+
+
+@pytest.mark.parametrize("depth", [101, 500, 900])
+async def test_a_payload_with_a_key_that_is_nested_too_deeply_is_refused_by_its_limit(depth: int) -> None:
+    service = make_service()
+
+    @service.handler
+    async def anything(value: Any) -> None:
+        pass
+
+    async with bench(service, limits=patient()) as b:
+        client = await b.raw()
+        payload = json.loads("[" * depth + "]" * depth)
+        error = (await client.ask("jobs.submit", kind="anything", payload=payload, key="k"))["error"]
+        assert error["code"] == ErrorCode.INVALID_PARAMS
+        assert f"nested {depth} levels deep" in error["message"]
         await client.say_goodbye()
 
 

@@ -124,7 +124,8 @@ class Client(ClientCommands):
         Raises:
             QueueFull: No slot was free within `wait` seconds.
             KeyConflict: A job with the same key has another payload.
-            InvalidPayload: The payload is larger than 1 MiB, or than a proxy before the server accepts.
+            InvalidPayload: The payload is larger than 1 MiB or than a proxy before the server accepts, or nested deeper
+                than 100 levels.
             UsageError: The arguments or the payload are invalid, or no handler has that name.
             QueueClosed: The queue is draining or has stopped.
             OutcomeUnknown: The connection was lost, and it is not known whether the job was accepted.

@@ -123,7 +123,7 @@ class ClientCommands(ClientHistories):
             JobChanged: The job has changed since event `if_seq`.
             JobMayHaveActed: It may have done its work, or a step of it.
             InvalidState: It is open or completed.
-            InvalidPayload: The payload is larger than 1 MiB.
+            InvalidPayload: The payload is larger than 1 MiB, or nested deeper than 100 levels.
             UsageError: The payload does not fit the handler, or is the present one.
 
         Cancelled:

@@ -19,6 +19,7 @@ import msgspec
 from trio_jobs._engine import payload_codec
 from trio_jobs._engine.error_info import class_name, describe
 from trio_jobs._engine.jobs import OnDoubt
+from trio_jobs._engine.json_limits import SHORT, excess
 from trio_jobs._engine.lazy_values import NotRunError, close_lazy, lazy_noun
 from trio_jobs._engine.payload_check import EXACT, PayloadCheck, refuse_not_finite
 from trio_jobs._engine.retry import Retry, Rules
@@ -27,7 +28,6 @@ from trio_jobs._errors import InvalidHandler, InvalidPayload, UsageError
 from trio_jobs._validation import check_seconds, check_text
 
 __all__ = [
-    "MAX_RESULT",
     "NULL",
     "EncodedResult",
     "Handler",
@@ -37,14 +37,8 @@ __all__ = [
     "make_handler",
 ]
 
-MAX_RESULT: Final = 1024 * 1024
-"""The longest result that is kept, in bytes of JSON."""
-
 MAX_KIND: Final = 200
 """The longest name of a kind, in characters."""
-
-MAX_PAYLOAD: Final = 1024 * 1024
-"""The longest payload, in bytes of JSON."""
 
 NULL: Final = msgspec.Raw(b"null")
 
@@ -135,14 +129,14 @@ class Handler:
 
         Raises:
             InvalidPayload: The payload does not fit the handler's type (the message names the field), does not come
-                back from its JSON as it was given, or its JSON is longer than 1 MiB.
+                back from its JSON as it was given, or its JSON is longer than 1 MiB or nested deeper than 100 levels.
         """
         try:
             body, class_ = payload_codec.encode(payload), type(payload)
             if class_ is msgspec.Raw:
                 body = msgspec.json.format(body, indent=-1)  # without white space, and without a reference to a message
-            if len(body) > MAX_PAYLOAD:
-                raise ValueError(f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
+            if len(body) > SHORT and (problem := excess(body)) is not None:
+                raise ValueError(problem)
             if body.find(b"null") >= 0 and class_ is not msgspec.Raw:  # `in` takes six times as long
                 refuse_not_finite(payload)
             value = self.decode(body)
@@ -161,12 +155,12 @@ def encode_payload(kind: str, payload: Any) -> msgspec.Raw:
     """The JSON of a payload, where the type of the handler is not known.
 
     Raises:
-        InvalidPayload: It cannot be encoded, or its JSON is longer than 1 MiB.
+        InvalidPayload: It cannot be encoded, or its JSON is longer than 1 MiB or nested deeper than 100 levels.
     """
     try:
         body = payload_codec.encode(payload)
-        if len(body) > MAX_PAYLOAD:
-            raise ValueError(f"it is {len(body)} bytes long, at most {MAX_PAYLOAD} are accepted")
+        if len(body) > SHORT and (problem := excess(body)) is not None:
+            raise ValueError(problem)
         if body.find(b"null") >= 0 and type(payload) is not msgspec.Raw:
             refuse_not_finite(payload)
     except Exception as error:
@@ -207,8 +201,8 @@ def encode_result(value: Any) -> EncodedResult:
     except BaseException as error:  # an encoder of the user's own class can raise anything
         close_lazy(value)
         return EncodedResult(None, f"not JSON: {describe(error).message or class_name(error)}")
-    if len(body) > MAX_RESULT:
-        return EncodedResult(None, f"it is {len(body)} bytes long, at most {MAX_RESULT} are kept")
+    if len(body) > SHORT and (problem := excess(body)) is not None:
+        return EncodedResult(None, problem)
     return EncodedResult(msgspec.Raw(b"%b" % body))  # a copy, as of a payload
 
 

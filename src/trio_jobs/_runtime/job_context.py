@@ -192,7 +192,7 @@ class JobContext(_Context):
         Args:
             name: 1 to 200 characters, unique in the job. A job has at most 1,000 steps. A step that raised can be
                 tried again in the same attempt.
-            fn: Called with `args`; its result must be JSON, at most 1 MiB.
+            fn: Called with `args`; its result must be JSON, at most 1 MiB and 100 levels deep.
 
         Returns:
             The result, decoded from JSON.

@@ -99,7 +99,8 @@ class Queue(QueueOperations):
 
         Raises:
             UnknownKind: No handler is registered under that name.
-            InvalidPayload: The payload does not fit the handler's type.
+            InvalidPayload: The payload does not fit the handler's type, or its JSON is longer than 1 MiB or nested
+                deeper than 100 levels.
             KeyConflict: The key belongs to a job with another payload; with `correct`: which is open or completed, or
                 may have done its work or a step of it.
             UsageError: Another argument is not valid.

@@ -15,12 +15,12 @@ from typing import Final, final
 import h11
 import trio
 
-from trio_jobs._engine.handlers import MAX_PAYLOAD
+from trio_jobs._engine.json_limits import MAX_LENGTH
 from trio_jobs._server.request import BadRequest, RequestHead
 
 __all__ = ["MAX_BODY", "Body", "BodyMemory"]
 
-MAX_BODY: Final = MAX_PAYLOAD  #: bytes of a body: a payload
+MAX_BODY: Final = MAX_LENGTH  #: bytes of a body: a payload
 ALL_BODIES: Final = 64 * 1024 * 1024  #: bytes of all bodies that are being received or decoded; further ones wait
 WAIT: Final = 10.0  #: seconds in which the memory for a body must be available
 BASE_TIME: Final = 10.0  #: seconds for a body of any size, and
