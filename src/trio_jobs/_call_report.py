@@ -21,7 +21,7 @@ from trio_jobs._engine.jobs import Done, ErrorInfo, NotDone, Outcome, Unknown
 from trio_jobs._engine.lazy_values import close_lazy, lazy_noun
 from trio_jobs._engine.retry import Retry, Which, matches
 from trio_jobs._engine.sdk_call_error import SdkCallError
-from trio_jobs._errors import SdkCallRefused, SdkCallStuck
+from trio_jobs._errors import InvalidHandler, QueueClosed, SdkCallRefused, SdkCallStuck, UnknownKind, UsageError
 from trio_jobs._exception_tree import contains, is_a, leaves, members
 from trio_jobs._validation import check_wait
 
@@ -49,6 +49,9 @@ _DIRECTIVES: Final[dict[type[BaseException], Outcome]] = {
     RetryAfter: Outcome.RETRY_AFTER,
     Snooze: Outcome.SNOOZE,
 }
+
+#: The other classes of UsageError say what a job, a key or a token is like at this moment
+_MISUSES: Final = (UsageError, InvalidHandler, UnknownKind)
 
 
 @final
@@ -78,6 +81,12 @@ class RaisedError(msgspec.Struct, frozen=True, gc=False):
 
     stuck: bool = False
     """Whether it is an SdkCallStuck: the call was abandoned, and has not returned."""
+
+    misuse: bool = False
+    """Whether it is an error of this package that only a change of the program can prevent."""
+
+    queue_closed: bool = False
+    """Whether it is a QueueClosed: a queue has refused what the handler asked of it."""
 
     killed: bool = False
     """Whether the process of the SDK was killed, since the call has exceeded its limit."""
@@ -176,6 +185,8 @@ def report_error(error: BaseException, retry: Retry, renew: Renew, *, entered: b
         lost=contains(inner, SessionLost),
         refused=is_a(inner, SdkCallRefused),
         stuck=is_a(inner, SdkCallStuck),
+        misuse=any(type(inner) is class_ for class_ in _MISUSES),  # `in` would call a metaclass of the user
+        queue_closed=is_a(inner, QueueClosed),
         killed=ended == "killed",
         died=ended == "died",
         cancelled=is_a(inner, trio.Cancelled),

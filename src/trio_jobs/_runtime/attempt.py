@@ -95,6 +95,10 @@ class RunningAttempt(msgspec.Struct, eq=False):
     Only the stop of the queue cancels it: after an operator's cancel, verify must still resolve the doubt."""
     stopped: bool = False
     """The queue is stopping."""
+    misused_queue: bool = False
+    """It raised an error of this package that only a change of the program can prevent."""
+    abandoned: bool = False
+    """The stop no longer waits for its call."""
     slot: AttemptSlot | None = None
     """Where it runs; None before it is there."""
     verifies: bool = False
@@ -306,7 +310,13 @@ async def call_unprotected(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any
 
 
 def classify(
-    running: RunningAttempt, ended: CallReport | outcome.Error | None, late: bool, renew: Renew
+    running: RunningAttempt,
+    ended: CallReport | outcome.Error | None,
+    late: bool,
+    renew: Renew,
+    *,
+    inside: bool = False,
+    stopping: bool = False,
 ) -> tuple[AttemptResult, BaseException | None]:
     """Classify the end of an attempt.
 
@@ -316,13 +326,15 @@ def classify(
             of the attempt caught the Cancelled that ended it.
         late: The handler ended after its limit.
         renew: `renew_after_error` of the service.
+        inside: A call is inside the SDK.
+        stopping: The queue starts no further attempt.
 
     Returns:
         The attempt's result, and the exception that must propagate out of the consumer (Ctrl-C, or a Cancelled of a
         scope around it), if there is one.
 
-    Sets `running.discard`: the session is dirty if the attempt entered the SDK and neither returned nor raised a
-    directive, which vouches that nothing is half done.
+    Sets `running.misused_queue`, and `running.discard`: the session is dirty if the attempt entered the SDK and neither
+    returned nor raised a directive, which vouches that nothing is half done.
     """
     entered = running.entered
     if isinstance(ended, CallReport) and ended.error is None and ended.not_run is None:
@@ -353,13 +365,16 @@ def classify(
             return AttemptResult(Outcome.DIED, error=info, entered=entered, late=late), None
         outcome_ = Outcome.KILLED if ended_by is None or ended_by is EndedBy.ATTEMPT_TIMEOUT else _BY_LIMIT[ended_by]
         return AttemptResult(outcome_, error=info, ended_by=ended_by, entered=entered, late=late), None
-    if error.stuck:
+    running.misused_queue = error.misuse
+    if error.stuck and (inside or running.abandoned):  # else it is that of another queue
         return AttemptResult(Outcome.INSIDE, error=info, ended_by=EndedBy.STOP, entered=True), None
     if error.by_signal:
         passing = KeyboardInterrupt() if raised is None else raised
         return AttemptResult(Outcome.STOPPED, error=info, ended_by=EndedBy.STOP, entered=entered), passing
     if error.cancelled and trio.current_effective_deadline() == -NEVER:
         return AttemptResult(Outcome.STOPPED, ended_by=EndedBy.STOP, entered=entered), raised
+    if error.queue_closed and stopping:  # the stop refused what the handler asked of the queue, such as a submit
+        return AttemptResult(Outcome.STOPPED, error=info, ended_by=EndedBy.STOP, entered=entered, late=late), None
     if ended_by is not None and (running.handler.is_async or error.refused or running.was_interrupted):
         # after the cancellation its cleanup raised, or its next call or step was refused, or its call was interrupted:
         # the limit ended the attempt

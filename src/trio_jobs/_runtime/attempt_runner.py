@@ -180,7 +180,15 @@ class AttemptRunner:
             running.clear_limits()
         else:
             running.scope = None  # the next attempt has it
-        return classify(running, ended, late, self._sessions.renew_after_error)
+        sessions = self._sessions
+        return classify(
+            running,
+            ended,
+            late,
+            sessions.renew_after_error,
+            inside=self._executor.inside,
+            stopping=sessions.stopped,
+        )
 
     async def _call_limited(self, running: RunningAttempt) -> CallReport | outcome.Error | None:
         """Call the handler within scopes of its own, which its limits can end. None: one of them has ended it."""
@@ -256,8 +264,8 @@ class AttemptRunner:
         seq, elapsed = event_log.projection.seq + 1, clock.elapsed()
         in_session = handler.takes_sdk and ended is _COMPLETED
         self._sessions.attempt_ended(running.discard, record if in_session else None)
-        if not result.has_run and result.error is not None:
-            log.error("job %s (%s): %s", record.id, record.kind, result.error.message, extra=log_fields(record))
+        if result.error is not None:
+            _log_mistake(running, result)
         if saver is not None and ended is _COMPLETED:
             events = decide.returned(record, result, clock.now(), seq)
         else:
@@ -279,3 +287,14 @@ class AttemptRunner:
             )
         if saver is not None:
             saver.attempt_ended(record, result)
+
+
+def _log_mistake(running: RunningAttempt, result: AttemptResult) -> None:
+    """Log a mistake of the program. Other errors of handlers are events, and not logged."""
+    record, error = running.record, result.error
+    assert error is not None
+    if not result.has_run:
+        log.error("job %s (%s): %s", record.id, record.kind, error.message, extra=log_fields(record))
+    elif running.misused_queue:  # without the message, which may contain data of the job
+        how = f"attempt {record.attempt_count} used the queue in a wrong way, and raised {error.type}"
+        log.error("job %s (%s): %s; the attempt has the message", record.id, record.kind, how, extra=log_fields(record))

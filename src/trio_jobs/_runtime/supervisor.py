@@ -329,6 +329,7 @@ class Supervisor:
         settled = settled and await self._wait_settled()
         if slot.current is not None:
             if self._executor.inside:
+                slot.current.abandoned = True
                 self._executor.abandon()
             # a Trio handler behind a shield cannot be abandoned, since the nursery waits for it too; and its session
             # cannot be closed while it runs (P1)
