@@ -253,7 +253,8 @@ class BacksUp(Protocol):
             to: The file to create.
 
         Raises:
-            StoreError: The copy cannot be made, or a file of that name exists.
+            UsageError: A file of that name exists.
+            StoreError: The copy cannot be made.
 
         Cancelled:
             There is no such file; nor is there one after an error.

@@ -30,6 +30,15 @@ def test_a_job_is_due_within_100_years(option: str, far: str, capsys: pytest.Cap
     assert f"a number of seconds from 0 to 3155760000 (100 years), not '{far}'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("bad", ["nan", "-1", "0", "31", "week", ""])
+def test_a_ticket_is_valid_for_at_most_30_days(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(["ticket", "create", "X", f"--days={bad}"])
+    assert caught.value.code == 2
+    assert f"more than 0 and at most 30, not '{bad}'" in capsys.readouterr().err
+    assert parser().parse_args(["ticket", "create", "X", "--days=30"]).days == 30
+
+
 def test_a_wait_may_be_endless() -> None:
     arguments = parser().parse_args([*SUBMIT, "--wait=inf", "--connect-timeout=1.5", "--delay=0"])
     assert (arguments.wait, arguments.connect_timeout, arguments.delay) == (float("inf"), 1.5, 0.0)

@@ -73,6 +73,7 @@ CODES = {
     "SessionDiscarded": ExitCode.UNEXPECTED,  # only a context manager can get it
     "StoreError": ExitCode.TRY_LATER,
     "InvalidJournalPath": ExitCode.INVALID,
+    "JournalDamaged": ExitCode.INVALID,
     "OutcomeUnknown": ExitCode.NO_CONNECTION,
     "ConnectionFailed": ExitCode.NO_CONNECTION,
     "Lagged": ExitCode.UNEXPECTED,  # the client makes a Gap of it
@@ -137,6 +138,7 @@ def test_an_unexpected_error_has_a_code_that_means_nothing_else_and_its_tracebac
         (BaseExceptionGroup("of a nursery", [ValueError("cleanup"), KeyboardInterrupt()]), 130),
         (OutputFailed("the disk is full"), 74),
         (OSError(98, "Address already in use"), 5),
+        (trio_jobs.JournalDamaged("jobs.db", "its last row cannot be read"), 2),
         (PermissionError(13, "Permission denied"), 2),
         (ExceptionGroup("of a nursery", [trio_jobs.JobNotFound("x")]), 3),
     ],

@@ -113,9 +113,9 @@ async def test_commits_go_on_while_a_backup_is_made_and_pruning_waits(
 async def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "copy.db").write_text("mine")
     async with make_service([]).open(journal=tmp_path / "jobs.db") as queue:
-        with pytest.raises(StoreError, match="already exists"):
+        with pytest.raises(UsageError, match="already exists"):
             await queue.backup(tmp_path / "copy.db")
-        with pytest.raises(StoreError, match="already exists"):
+        with pytest.raises(UsageError, match="already exists"):
             await queue.backup(tmp_path / "jobs.db")
     assert (tmp_path / "copy.db").read_text() == "mine"
 
@@ -131,7 +131,7 @@ async def test_a_backup_does_not_overwrite_a_file_created_meanwhile(
             return finish(part)
 
         monkeypatch.setattr(backup_module._PartialFile, "finish", late)
-        with pytest.raises(StoreError, match="already exists"):
+        with pytest.raises(UsageError, match="already exists"):
             await queue.backup(tmp_path / "copy.db")
     assert (tmp_path / "copy.db").read_text() == "mine"
     assert list(tmp_path.glob("copy.db.part*")) == []

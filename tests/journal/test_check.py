@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from support.processes import Process
-from trio_jobs import SqliteStore, State, StoreError
+from trio_jobs import JournalDamaged, SqliteStore, State, StoreError
 from trio_jobs._cli.main import main
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
@@ -148,9 +148,11 @@ async def test_a_checked_backup_remains_a_backup(path: Path, tmp_path: Path) -> 
 async def test_a_check_of_another_file_raises(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no"):
         check(tmp_path / "jobs.db")
-    (tmp_path / "diary").write_text("dear diary " * 1000)
-    with pytest.raises(StoreError, match="diary is not a trio-jobs journal"):
-        check(tmp_path / "diary")
+    for pages in (1000, 1):
+        (tmp_path / "diary").write_text("dear diary " * pages)
+        with pytest.raises(StoreError, match="diary is not a trio-jobs journal") as raised:
+            check(tmp_path / "diary")
+        assert not isinstance(raised.value, JournalDamaged)
     with pytest.raises(StoreError):
         check(tmp_path)
 
@@ -200,7 +202,7 @@ def test_the_backup_command_copies_a_closed_journal(tmp_path: Path, capsys: pyte
     assert json.loads(out) == {"path": str(copy), "seq": 6, "events": 6, "size": copy.stat().st_size}
     assert check(copy).is_backup
     code, _, err = run(capsys, "journal", "backup", str(copy), "--journal", str(path))
-    assert (code, "already exists" in err) == (5, True)
+    assert (code, "already exists" in err) == (2, True)
     code, _, err = run(capsys, "journal", "backup", str(copy), "--journal", str(tmp_path / "nothing"))
     assert (code, "does not exist" in err) == (2, True)
     assert not (tmp_path / "nothing").exists()

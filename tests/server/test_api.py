@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+import trio_jobs
 from support.http_client import Http, Response, http_site
 from support.server import OWNER, WATCHER, Bench, Raw, handshake, make_service, patient
 from support.waiting import deadline
 from trio_jobs import Fail, Service, Token
+from trio_jobs._cli.json_source import decode_json
 from trio_jobs._errors import OutcomeUnknown, QueueFull, StoreError
 from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.queue import runtime_of
@@ -24,8 +26,9 @@ from trio_jobs._server.http_jobs import entity_tags, preferred_wait
 from trio_jobs._server.problem_pages import problem_response
 from trio_jobs._server.server import serve
 from trio_jobs._wire.codes import ErrorCode
-from trio_jobs._wire.http_params import idempotency_key, is_json, query_fields, read_query
-from trio_jobs._wire.jsonrpc import RpcError
+from trio_jobs._wire.http_params import DATES, idempotency_key, is_json, query_fields, read_query
+from trio_jobs._wire.json_errors import what_is_wrong
+from trio_jobs._wire.jsonrpc import RpcError, decode_request
 from trio_jobs._wire.methods import METHODS
 from trio_jobs._wire.problems import STATUSES, field_errors
 from trio_jobs._wire.routes import NOT_OVER_HTTP, ROUTES, WITHIN, find_routes
@@ -403,6 +406,66 @@ async def test_an_error_of_a_method_is_a_problem_with_its_facts() -> None:
             "method-not-allowed",
             "GET, HEAD, OPTIONS",
         )
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/v1/jobs", "GET, HEAD, OPTIONS"),
+        ("/v1/kinds/double/jobs", "OPTIONS, POST"),
+        ("/v1/events", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_has_the_same_methods_as_a_refusal(path: str, allow: str) -> None:
+    async with http_site(shop(), origins=[ORIGIN]) as (_, http):
+        refused = await http("DELETE", path)
+        asked = await http("OPTIONS", path)
+        flight = await http("OPTIONS", path, Origin=ORIGIN)
+        assert (refused.status, asked.status, flight.status) == (405, 204, 204)
+        assert refused.headers["allow"] == asked.headers["allow"] == flight.headers["allow"] == allow
+        assert flight.headers["access-control-allow-methods"] == allow
+
+
+WRONG_QUERIES = {
+    "limit=ten": "parameter limit of the query must be a number, as in JSON",
+    "since=2026-11-30": "parameter since of the query must be a number, as in JSON: seconds since 1970, UTC",
+    "labels=company:acme": "parameter labels of the query must be written as labels=NAME=VALUE",
+    "live=1": "there is no parameter 'live' in the query of /v1/jobs",
+    "key=A&state=failed": "there is no parameter 'state' beside key in the query of /v1/jobs",
+}
+
+
+@pytest.mark.parametrize("query", WRONG_QUERIES)
+async def test_a_wrong_query_is_refused_with_what_it_must_be(query: str) -> None:
+    async with http_site(shop()) as (_, http):
+        answer = await http("GET", f"/v1/jobs?{query}")
+        assert (answer.status, answer.json["detail"]) == (400, WRONG_QUERIES[query])
+
+
+def test_each_date_in_a_query_is_known_as_one() -> None:
+    dates = {
+        parameter["name"]
+        for path in json.loads((Path(trio_jobs.__file__).parent / "openapi.json").read_text())["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "query" and "since the epoch" in json.dumps(parameter)
+    }
+    assert dates == DATES
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [(rb'"\ud800"', 1), (rb'"\ud83d\ude00 \uDBFFabcdefgh"', 14), (rb'"\udc00"', 1), (rb'"ab\ud800\u0041"', 3)],
+)
+def test_a_lone_surrogate_is_named(text: bytes, place: int) -> None:
+    """The decoder says that the text is truncated."""
+    wrong = what_is_wrong(ValueError("Input data was truncated"), text)
+    assert wrong.endswith(f"; the escape at byte {place} is one half of a surrogate pair, and has no other half")
+    with pytest.raises(RpcError, match=f"escape at byte {place} "):
+        decode_request(text.decode())
+    with pytest.raises(trio_jobs.UsageError, match=f"escape at byte {place} "):
+        decode_json(text.decode(), "payload")
+    assert what_is_wrong(ValueError("wrong"), rb'"\ud83d\ude00" x') == "wrong"
 
 
 async def test_a_request_without_a_token_is_refused_before_its_body_is_read() -> None:

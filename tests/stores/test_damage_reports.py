@@ -19,7 +19,7 @@ import trio
 from faulty_disks import FaultyDisk
 from journals import make_journal, write_journal
 
-from trio_jobs import JournalDamaged, SqliteStore, StoreError
+from trio_jobs import JournalDamaged, SqliteStore, StoreError, UsageError
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.jobs import State
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
@@ -404,7 +404,7 @@ async def test_a_backup_overwrites_nothing_on_a_file_system_without_links(
     await store.open(lambda events: None)
     monkeypatch.setattr(os, "link", link)
     if is_there:
-        with pytest.raises(StoreError, match="already exists; a backup does not overwrite files"):
+        with pytest.raises(UsageError, match="already exists; a backup does not overwrite files"):
             await store.backup(str(to))
         assert to.read_bytes() == b"another file"
     else:

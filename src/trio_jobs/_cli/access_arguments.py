@@ -96,7 +96,11 @@ def add_ticket(
         help="what the ticket shows beside the state of the job; can be repeated",
     )
     create.add_argument(
-        "--days", type=types.seconds, default=1.0, metavar="DAYS", help="how long it is valid, at most 30 (default: 1)"
+        "--days",
+        type=types.ticket_days,
+        default=1.0,
+        metavar="DAYS",
+        help="how long it is valid, at most 30 (default: 1)",
     )
     commands.add_parser(
         "revoke",

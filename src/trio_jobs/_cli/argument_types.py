@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from trio_jobs._errors import UsageError
 from trio_jobs._validation import MAX_WAIT, check_number, check_seconds, check_wait
 
-__all__ = ["count", "date", "is_unicode", "label", "path", "port", "seconds", "span", "wait"]
+__all__ = ["count", "date", "is_unicode", "label", "path", "port", "seconds", "span", "ticket_days", "wait"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,17 @@ def wait(text: str) -> float:
     """A number of seconds that a server may wait. Raises `argparse.ArgumentTypeError`."""
     must = f"a number of seconds from 0 to {MAX_WAIT} (100 years), not {text!r:.100}"
     return _checked(lambda: check_wait("it", float(text)), must)
+
+
+def ticket_days(text: str) -> float:
+    """A number of days for which a ticket can be valid. Raises `argparse.ArgumentTypeError`."""
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0.0
+    if not 0 < days <= 30:
+        raise argparse.ArgumentTypeError(f"it must be a number of days, more than 0 and at most 30, not {text!r:.100}")
+    return days
 
 
 def span(text: str) -> float:

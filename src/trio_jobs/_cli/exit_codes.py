@@ -72,7 +72,7 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode.NOT_COMPLETED
         case JobNotFound() | AmbiguousJob() | e.InvalidState():
             return ExitCode.NOT_FOUND
-        case e.UsageError() | e.InvalidJournalPath():
+        case e.UsageError() | e.InvalidJournalPath() | e.JournalDamaged():
             return ExitCode.INVALID
         case e.ConnectionFailed() | e.OutcomeUnknown():
             return ExitCode.NO_CONNECTION

@@ -9,16 +9,19 @@ import msgspec
 
 from trio_jobs._cli.token_file import decode_text
 from trio_jobs._errors import UsageError
+from trio_jobs._wire.json_errors import what_is_wrong
 
 __all__ = ["decode_json", "raw_json", "read_payload"]
 
 
 def decode_json(source: str | bytes, what: str) -> Any:
     """Decode JSON. Raises `UsageError`, which names `what`."""
+    text = b""
     try:
-        return msgspec.json.decode(source if isinstance(source, str) else decode_text(source))
+        text = (source if isinstance(source, str) else decode_text(source)).encode()
+        return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise UsageError(f"the {what} is not JSON: {error}") from None
+        raise UsageError(f"the {what} is not JSON: {what_is_wrong(error, text)}") from None
     except RecursionError:
         raise UsageError(f"the {what} is nested too deeply") from None
 

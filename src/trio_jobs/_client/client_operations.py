@@ -235,8 +235,8 @@ class ClientOperations:
             name: 1 to 100 letters, digits and `._-`. The file has the name of the journal, `.backup-` and this name.
 
         Raises:
-            StoreError: The file exists, or cannot be written.
-            UsageError: The queue has no journal.
+            StoreError: The file cannot be written.
+            UsageError: The file exists, or the queue has no journal.
 
         Cancelled:
             The copy may have been made.

@@ -334,8 +334,8 @@ class QueueOperations(QueueCommands):
             The description of the copy.
 
         Raises:
-            UsageError: The jobs are in memory.
-            StoreError: The copy could not be made, or the file exists already.
+            UsageError: The jobs are in memory, or the file exists already.
+            StoreError: The copy could not be made.
 
         Cancelled:
             The new file does not exist.

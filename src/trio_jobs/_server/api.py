@@ -95,9 +95,9 @@ class Api:
         routes, in_path = find_routes(head.path)
         if not routes:
             raise BadRequest(404, f"there is no path {head.path:.200}; /openapi.json has them all", reason=None)
-        if head.method == "OPTIONS":
-            return self._rules.preflight(head, routes)
         allow = ", ".join(sorted({*routes, *(["HEAD"] if "GET" in routes else []), "OPTIONS"}))
+        if head.method == "OPTIONS":
+            return self._rules.preflight(head, allow)
         route = routes.get("GET" if head.method == "HEAD" else head.method)
         if route is None:
             raise BadRequest(405, f"the method must be one of {allow}", (("Allow", allow),), reason=None)

@@ -7,7 +7,7 @@ Credentials are never allowed: a page sends its token itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Final, final
 
 from trio_jobs._server.http import Page
@@ -79,13 +79,16 @@ class OriginRules:
             ("Vary", "Origin"),
         )
 
-    def preflight(self, head: RequestHead, verbs: Iterable[str]) -> Page:
+    def preflight(self, head: RequestHead, allow: str) -> Page:
         """The response to OPTIONS.
+
+        Args:
+            head: The request.
+            allow: The methods of its path, as in header Allow.
 
         Raises:
             BadRequest: The page may not use the server.
         """
-        allow = ", ".join(sorted({*verbs, "OPTIONS"}))
         origin = head.get("origin")
         if origin is None:
             return Page(204, "", b"", (("Allow", allow),))

@@ -38,6 +38,13 @@ async def listen(host: str, port: int) -> list[socket.socket]:
     Raises:
         OSError: A socket could not be opened; none is left open.
     """
+    try:
+        return await _listen(host, port)
+    except OSError as error:  # its message does not name the address
+        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+async def _listen(host: str, port: int) -> list[socket.socket]:
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     try:

@@ -34,7 +34,8 @@ def check_arguments(
     if not is_loopback(host):
         if tls is None and not insecure:
             raise UsageError(
-                f"{host!r} is not a loopback address: give tls=..., or allow plain text with insecure=True"
+                f"{host!r} is not a loopback address: give tls=... (--tls-cert), or allow plain text with "
+                "insecure=True (--insecure)"
             )
         if tokens is None:
             raise UsageError(f"{host!r} is not a loopback address: without tokens every client could control the queue")

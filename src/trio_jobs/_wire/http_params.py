@@ -15,11 +15,13 @@ import msgspec
 from msgspec import Raw, inspect
 
 from trio_jobs._wire.codes import ErrorCode
+from trio_jobs._wire.json_errors import what_is_wrong
 from trio_jobs._wire.jsonrpc import RpcError
 from trio_jobs._wire.routes import Route
 
-__all__ = ["QueryField", "build_params", "idempotency_key", "is_json", "query_fields", "read_query"]
+__all__ = ["DATES", "QueryField", "build_params", "idempotency_key", "is_json", "query_fields", "read_query"]
 
+DATES: Final = frozenset({"due_at", "deadline_at", "since", "until"})
 MAX_FIELDS: Final = 100  #: parameters of a query
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _UTF8: Final = frozenset({"utf-8", "utf8"})
@@ -88,7 +90,8 @@ def _from_query(route: Route, query: Mapping[str, list[str]]) -> dict[str, Any]:
     for name, given in query.items():
         form = known.get(name)
         if form is None:
-            raise _bad(f"there is no parameter {name!r:.100} in the query of {route.path}")
+            beside = " beside key" if route.method == "jobs.find" else ""  # without key, the path has other parameters
+            raise _bad(f"there is no parameter {name!r:.100}{beside} in the query of {route.path}")
         if form == "texts":
             values[name] = given
         elif form == "pairs":
@@ -105,6 +108,8 @@ def _from_query(route: Route, query: Mapping[str, list[str]]) -> dict[str, Any]:
 
 
 def _pairs(name: str, given: list[str]) -> dict[str, str]:
+    if not all("=" in text for text in given):
+        raise _bad(f"parameter {name} of the query must be written as {name}=NAME=VALUE")
     pairs = dict(text.partition("=")[::2] for text in given)
     if len(pairs) < len(given):
         raise _bad(f"parameter {name} of the query has a name twice")
@@ -115,7 +120,8 @@ def _json(name: str, text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        raise _bad(f"parameter {name} of the query is not a number of JSON") from None
+        meaning = ": seconds since 1970, UTC" if name in DATES else ""
+        raise _bad(f"parameter {name} of the query must be a number, as in JSON{meaning}") from None
 
 
 def build_params(
@@ -155,7 +161,7 @@ def _value(body: bytes) -> Raw:
             raise RpcError(ErrorCode.PARSE, "the body is empty; it must be JSON, such as null")
         return msgspec.json.decode(body, type=Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RpcError(ErrorCode.PARSE, f"the body is not JSON: {error}") from None
+        raise RpcError(ErrorCode.PARSE, f"the body is not JSON: {what_is_wrong(error, body)}") from None
 
 
 def _members(body: bytes, in_path: Mapping[str, str]) -> dict[str, Raw]:

@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 
 from trio_jobs._validation import plain
 from trio_jobs._wire.codes import ErrorCode
+from trio_jobs._wire.json_errors import what_is_wrong
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, Method
 from trio_jobs._wire.schemas import ErrorData, RequestId
 
@@ -129,7 +130,8 @@ def decode_request(text: str | bytes) -> tuple[RequestId, Method, Any]:
     except msgspec.ValidationError as error:
         raise RpcError(ErrorCode.INVALID_REQUEST, f"not a request: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RpcError(ErrorCode.PARSE, f"not JSON: {error}") from None
+        raw = text if isinstance(text, bytes) else text.encode(errors="replace")
+        raise RpcError(ErrorCode.PARSE, f"not JSON: {what_is_wrong(error, raw)}") from None
     method = METHODS.get(request.method)
     if method is None:
         raise RpcError(ErrorCode.UNKNOWN_METHOD, f"there is no method {request.method[:100]!r}", request_id=request.id)

@@ -21,7 +21,7 @@ from typing import Any, Final
 import trio
 
 from trio_jobs._backup import Backup
-from trio_jobs._errors import StoreError
+from trio_jobs._errors import StoreError, UsageError
 from trio_jobs._stores.sqlite.disk import Disk
 from trio_jobs._stores.sqlite.errors import describe
 from trio_jobs._stores.sqlite.journal import Journal
@@ -44,7 +44,8 @@ async def backup(call: Call, journal: Journal, disk: Disk, to: str) -> Backup:
         to: Path of the copy.
 
     Raises:
-        StoreError: The file exists or cannot be written, or the journal cannot be read. The file is not created.
+        UsageError: The file exists.
+        StoreError: It cannot be written, or the journal cannot be read. The file is not created.
         JournalDamaged: The journal has a damaged row. The file is not created.
 
     Cancelled:
@@ -65,7 +66,7 @@ async def backup(call: Call, journal: Journal, disk: Disk, to: str) -> Backup:
                 await trio.to_thread.run_sync(part.add, table, rows, limiter=limiter)
         size = await trio.to_thread.run_sync(part.finish, limiter=limiter)
     except FileExistsError:
-        raise StoreError(f"{to} already exists; a backup does not overwrite files") from None
+        raise UsageError(f"{to} already exists; a backup does not overwrite files") from None
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"backup {to}: {describe(error)}") from error
     finally:

@@ -20,6 +20,7 @@ from trio_jobs._stores.sqlite.schema import (
     connect,
     get_meta,
     is_backup,
+    is_database,
     is_foreign,
     set_meta,
     transaction,
@@ -35,8 +36,12 @@ def extent(last_seq: int) -> str:
 
 def refuse_foreign_file(disk: Disk, path: str, stored: HighWaterMark | None) -> None:
     """Raise `StoreError` for a file of another program, before a connection would change it."""
-    # a file of one page may be a new journal whose application id is still in its WAL
-    if stored is None and (disk.size(path) or 0) > PAGE_SIZE and is_foreign(disk.read_start(path, HEADER_SIZE)):
+    if stored is not None:
+        return
+    header = disk.read_start(path, HEADER_SIZE)
+    # a file of one page may be a new journal whose application id, or all that it has, is still in its WAL
+    is_small, has_wal = (disk.size(path) or 0) <= PAGE_SIZE, bool(disk.size(path + "-wal"))
+    if (is_foreign(header) and not is_small) or not (is_database(header) or has_wal):
         raise StoreError(f"{path} is not a trio-jobs journal")
 
 

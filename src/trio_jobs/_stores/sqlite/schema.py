@@ -79,6 +79,11 @@ def is_backup(header: bytes) -> bool:
     return header.startswith(_MAGIC) and header[68:72] == BACKUP_ID.to_bytes(4, "big")
 
 
+def is_database(header: bytes) -> bool:
+    """Whether a file with this header is of SQLite."""
+    return header.startswith(_MAGIC)
+
+
 def is_foreign(header: bytes) -> bool:
     """Whether a file with this header is neither a journal nor a backup."""
     ours = (APPLICATION_ID.to_bytes(4, "big"), BACKUP_ID.to_bytes(4, "big"))
