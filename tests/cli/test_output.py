@@ -338,15 +338,14 @@ UNREAD_SERVICE = textwrap.dedent(
 
     @service.handler(idempotent=True)
     async def block(sdk: str, number: int) -> None:
-        await trio.sleep(0.1)  # so that the submit is answered
         print("blocked", flush=True)
         time.sleep(600)
     """
 )
 
 
-def serve_unread(folder: Path) -> tuple[Process, Callable[..., Any]]:
-    """Serve with a standard error that nobody reads. Returns the process, and a function that runs a command."""
+def serve_unread(folder: Path) -> tuple[Process, Callable[..., Process]]:
+    """Serve with a standard error that nobody reads. Returns the process, and a function that starts a command."""
     (folder / "shop.py").write_text(UNREAD_SERVICE)
     environment = {name: value for name, value in os.environ.items() if name != "TRIO_JOBS_TOKEN"}
     environment |= {"XDG_RUNTIME_DIR": str(folder / "run")}
@@ -358,20 +357,20 @@ def serve_unread(folder: Path) -> tuple[Process, Callable[..., Any]]:
     )
     url = f"ws://127.0.0.1:{file.name.removeprefix('token-')}/ws"
 
-    def command(*words: str) -> Any:
-        return run(
-            [*Shell.command(*words), "--url", url, "--token-file", str(file)], cwd=folder, env=environment, forked=True
-        )
+    def start(*words: str) -> Process:
+        words = (*Shell.command(*words), "--url", url, "--token-file", str(file))
+        return Process(words, cwd=folder, env=environment, forked=True)
 
-    return server, command
+    return server, start
 
 
 @needs_posix
 def test_a_server_works_and_stops_although_nobody_reads_its_log(tmp_path: Path) -> None:
-    server, command = serve_unread(tmp_path)
+    server, start = serve_unread(tmp_path)
     with server:
         for number in range(3):
-            assert command("submit", "work", str(number), "--result").stdout.splitlines()[-1] == str(number)
+            printed = start("submit", "work", str(number), "--result").finish().stdout
+            assert printed.splitlines()[-1] == str(number)
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
         assert server.out.line() == "closed\n"
@@ -384,9 +383,8 @@ def ended_by_signal(process: Process) -> bool:
 
 @needs_posix
 def test_the_third_signal_exits_at_once_although_nobody_reads_the_log(tmp_path: Path) -> None:
-    server, command = serve_unread(tmp_path)
-    with server:
-        command("submit", "block", "1", "--connect-timeout", "0.1")
+    server, start = serve_unread(tmp_path)
+    with server, start("submit", "block", "1"):  # which is not answered if the loop blocks first
         assert server.out.line() == "blocked\n"
         # two signals of the same number count as one until the first is heard, and nothing says when that was
         wait_until(lambda: ended_by_signal(server), "the exit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,11 @@ def bytes_each(make: Callable[[int], Any]) -> float:
     return taken / JOBS
 
 
+untracked_dicts = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="since Python 3.14, the collector visits each dict, whatever it holds"
+)
+
+
 @pytest.mark.parametrize("length", [1, 100, 1500])
 @pytest.mark.parametrize("what", ["payload", "result"])
 def test_a_payload_and_a_result_take_the_memory_of_their_json(what: str, length: int) -> None:
@@ -52,6 +58,7 @@ def test_a_finished_job_takes_less_than_840_bytes_in_the_projection() -> None:
     assert bytes_each(lambda number: finish(projection, number, payload("x"))) < 840
 
 
+@untracked_dicts
 def test_a_full_collection_visits_the_newest_finished_jobs_alone() -> None:
     projection, payload = Projection(), service_handler().encode("x")
     for number in range(4 * (SIZE + CHUNK)):
@@ -67,6 +74,7 @@ def test_a_full_collection_visits_the_newest_finished_jobs_alone() -> None:
     assert visited <= 2 * (SIZE + CHUNK), "and those beside a job that was removed"
 
 
+@untracked_dicts
 def test_young_objects_are_collected_before_many_finished_jobs_are_among_them() -> None:
     """Else a collection of young objects would visit all jobs that have finished since the last one."""
     projection, payload = Projection(), service_handler().encode("x")

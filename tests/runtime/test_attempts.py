@@ -51,11 +51,12 @@ async def linger(seconds: float, then: Any = None) -> Any:
     """Go on behind a shield for `seconds` after the cancel."""
     try:
         await trio.sleep_forever()
-    finally:
+    except BaseException:
         with trio.CancelScope(shield=True):
             await trio.sleep(seconds)
-        if then is not None:
-            return then  # noqa: B012 - that is the point: the Cancelled is swallowed
+        if then is None:
+            raise
+        return then  # that is the point: the Cancelled is swallowed
 
 
 # returned
