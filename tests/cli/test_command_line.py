@@ -133,6 +133,17 @@ def test_a_wrong_token_and_no_server_have_their_codes(shell: Shell) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_command_that_finds_no_token_says_where_it_has_looked(shell: Shell, tmp_path: Path) -> None:
+    """Such as one of another user than the service."""
+    done = shell.run("status", XDG_RUNTIME_DIR=str(tmp_path / "of another user"))
+    [port] = re.findall(r":(\d+)/", shell.url)
+    where = tmp_path / "of another user" / "trio-jobs" / f"token-{port}"
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"invalid; there is none in TRIO_JOBS_TOKEN and in {where}: give --token-file\n")
+    wrong = shell.run("status", TRIO_JOBS_TOKEN="x" * 30, XDG_RUNTIME_DIR=str(tmp_path / "of another user"))
+    assert (wrong.returncode, "--token-file" in wrong.stderr) == (2, False)
+
+
 def test_serve_logs_where_the_http_api_and_its_description_are(shell: Shell) -> None:
     [line] = [log["message"] for log in shell.logs if "HTTP" in log["message"]]
     http = shell.url.replace("ws://", "http://").removesuffix("/ws")

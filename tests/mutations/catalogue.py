@@ -4554,6 +4554,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         'raise StoreError(f"{to} already exists',
     ),
     _M(
+        "no token anywhere",
+        "an operator who is not the user of the service is told that his token is wrong, and has given none",
+        "tests/cli/test_command_line.py",
+        "_cli/main.py",
+        "        if token is None:\n",
+        "        if False:\n",
+    ),
+    _M(
         "wait checked too late",
         "a wrong wait of a submit is refused only where the queue is full, so not by any test of the program",
         MISTAKES,

@@ -84,11 +84,23 @@ def _report(error: BaseException) -> ExitCode:
 
 
 async def _run_client(arguments: argparse.Namespace) -> int:
-    from trio_jobs import connect  # and with it the public names of errors
-    from trio_jobs._cli.token_file import find_token
+    from trio_jobs import PermissionDenied
+    from trio_jobs._cli.token_file import find_token, places
     from trio_jobs._client.handshake import parse_url
 
-    token = find_token(arguments.token_file, parse_url(arguments.url).port or DEFAULT_PORT)
+    port = parse_url(arguments.url).port or DEFAULT_PORT
+    token = find_token(arguments.token_file, port)
+    try:
+        return await _run_with(token, arguments)
+    except PermissionDenied as error:
+        if token is None:
+            raise PermissionDenied(f"{error}; there is none in {places(port)}: give --token-file") from None
+        raise
+
+
+async def _run_with(token: str | None, arguments: argparse.Namespace) -> int:
+    from trio_jobs import connect  # and with it the public names of errors
+
     timeout = arguments.connect_timeout
     async with connect(arguments.url, token=token, connect_timeout=timeout, reconnect_timeout=timeout) as client:
         if arguments.command == "watch":

@@ -23,6 +23,7 @@ __all__ = [
     "default_path",
     "find_token",
     "path_beside",
+    "places",
     "read_token",
     "record_token",
     "recorded_token",
@@ -176,6 +177,14 @@ def _as_token(secret: str, where: str, name: str, scope: Scope) -> Token:
         return Token(secret, name, scope)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
+
+
+def places(port: int) -> str:
+    """Where `find_token` looks if no file is given, in words."""
+    try:
+        return f"TRIO_JOBS_TOKEN and in {default_path(port)}"
+    except UsageError as error:
+        return f"TRIO_JOBS_TOKEN, and {error}"
 
 
 def find_token(given: Path | None, port: int) -> str | None:
