@@ -78,7 +78,7 @@ PHASES = {
     "save and raises": (0, "in_doubt"),
     "verify": (0, "retrying"),
     "verify and raises": (0, "in_doubt"),
-    "open again": (0, "in_doubt"),
+    "open again": (0, "in_doubt retrying"),  # verify is asked if the session is open before the stop begins
     "close": (0, "completed"),
     "close and raises": (71, "completed"),
 }

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from trio.testing import MockClock
 
 import trio_jobs
 from support.fake_server import LIMITS, FakeConnection, answering, fake_server
-from support.waiting import deadline
+from support.waiting import deadline, pass_time_until
 from trio_jobs._client import handshake, reconnect, session, stream
 
 
@@ -500,15 +501,14 @@ async def test_a_temporary_answer_to_the_handshake_is_tried_again_after_a_wait(
                 async with trio_jobs.connect(url, connect_timeout=1000):
                     pass
 
+        def has_attempts(number: int) -> bool:
+            return len(at) >= number
+
         nursery.start_soon(fail_to_connect)
-        with deadline("the third attempt"):
-            for attempts in (1, 2, 3):
-                while len(at) < attempts:
-                    if at:
-                        mock_clock.jump(0.02)
-                    await trio.testing.wait_all_tasks_blocked(0.001)
-                await trio.testing.wait_all_tasks_blocked(0.02)
-                assert len(at) == attempts, "no time has passed"
+        for attempts in (1, 2, 3):
+            await pass_time_until(mock_clock, partial(has_attempts, attempts), "the next attempt")
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            assert len(at) == attempts, "no time has passed"
         mock_clock.jump(1000)
 
 

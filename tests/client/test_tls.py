@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 import trio_jobs
-from support.waiting import deadline
+from support.waiting import deadline, pass_time_until
 
 TOKEN = trio_jobs.Token.random()
 
@@ -67,18 +68,26 @@ async def test_a_certificate_that_is_not_trusted_is_said_at_once_and_for_good(ce
     assert dialled == 1
 
 
-async def test_a_server_without_tls_is_reported_as_such() -> None:
+async def test_a_server_without_tls_is_reported_as_such(mock_clock: MockClock) -> None:
+    talks: list[object] = []
+
+    async def let_the_time_pass() -> None:
+        await pass_time_until(mock_clock, lambda: len(talks) == 2, "a second attempt")
+        mock_clock.jump(1000)
+
     async with trio.open_nursery() as nursery:
         listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
 
         async def talk_plainly(stream: trio.SocketStream) -> None:
+            talks.append(stream)
             async with stream:
                 await stream.receive_some()
                 await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         nursery.start_soon(trio.serve_listeners, talk_plainly, [listener])
         url = f"wss://127.0.0.1:{listener.socket.getsockname()[1]}/ws"
+        nursery.start_soon(let_the_time_pass)
         with pytest.raises(trio_jobs.ConnectionFailed, match="no TLS connection"):
-            async with trio_jobs.connect(url, token=TOKEN.secret, connect_timeout=0.5):
+            async with trio_jobs.connect(url, token=TOKEN.secret, connect_timeout=500):
                 pass
         nursery.cancel_scope.cancel()

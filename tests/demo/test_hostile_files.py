@@ -99,10 +99,10 @@ def test_the_number_of_lines_is_limited(document: str, count: int) -> None:
 
 
 def test_an_exponent_takes_no_time() -> None:
-    before = time.perf_counter()
+    before = time.process_time()  # a loaded machine takes none of it
     with pytest.raises(Refused):
         read_invoice(changed(CFDI, ('Total="190.80"', 'Total="1E+900000"')))
-    assert time.perf_counter() - before < 1  # int(Decimal("1E+900000")) takes 20 times as long
+    assert time.process_time() - before < 1  # int(Decimal("1E+900000")) takes 20 times as long
 
 
 def test_control_characters_are_read_and_escaped_in_reasons() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 from wsproto.frame_protocol import CloseReason, Opcode
 
 from support.server import OWNER, WATCHER, Bench, Raw, bench, handshake, make_service, patient
@@ -420,16 +421,18 @@ async def test_data_after_our_close_does_no_harm(after: bytes) -> None:
         await is_alive(b)
 
 
-async def test_a_client_that_is_silent_between_two_pings_is_dropped() -> None:
-    async with bench(limits=patient(ping=0.5)) as b:
+async def test_a_client_that_is_silent_between_two_pings_is_dropped(mock_clock: MockClock) -> None:
+    async with bench(limits=patient(ping=20.0)) as b:
         silent, honest = await b.raw(), await b.raw()
-        pings = 0
+        for client in (silent, honest):
+            await client.ask("server.hello")  # so its first ping is due in 20 s
         with deadline("four pings"):
-            while pings < 4:
+            for _ in range(4):
+                mock_clock.jump(20.0)
                 opcode, payload = await honest.frame()
                 assert opcode is Opcode.PING
-                pings += 1
                 await honest.send(masked(0x8A, payload))
+                await honest.ask("server.hello")  # so it has read what came before
         with pytest.raises((EOFError, trio.BrokenResourceError)):
             while True:
                 await silent.frame()
@@ -437,18 +440,20 @@ async def test_a_client_that_is_silent_between_two_pings_is_dropped() -> None:
         await honest.say_goodbye()
 
 
-async def test_each_ping_comes_with_the_position_of_an_idle_stream() -> None:
-    async with bench(limits=patient(ping=0.3)) as b:
+async def test_each_ping_comes_with_the_position_of_an_idle_stream(mock_clock: MockClock) -> None:
+    async with bench(limits=patient(ping=20.0)) as b:
         client = await b.raw(WATCHER)
         await client.ask("jobs.subscribe", subscription="s", jobs=["nobody's"])
         done = await b.queue.submit("double", 1)
         await b.queue.result(done.job_id)
         seqs: list[int] = []
         while not seqs or seqs[-1] < b.queue.statistics().seq:
+            mock_clock.jump(20.0)
             told = await client.next_notification()
             assert told["method"] == "jobs.position"
             seqs.append(told["params"]["seq"])
             await client.send(masked(0x8A))
+            await client.ask("server.hello")  # so it has read what came before
         assert seqs == sorted(seqs)
         await client.say_goodbye()
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-__all__ = ["DEADLINE", "deadline", "time_limit", "wait_until"]
+__all__ = ["DEADLINE", "deadline", "pass_time_until", "time_limit", "wait_until"]
 
 T = TypeVar("T")
 
@@ -89,6 +89,20 @@ def _where_tasks_wait(task: trio.lowlevel.Task | None, indent: str = "") -> Iter
     for nursery in task.child_nurseries:
         for child in nursery.child_tasks:
             yield from _where_tasks_wait(child, indent + "  ")
+
+
+async def pass_time_until(clock: MockClock, holds: Callable[[], object], what: str) -> None:
+    """Move a clock that stands still, step by step, until this is true: for what waits for its time again and again.
+
+    Args:
+        clock: Of this run of Trio.
+        holds: Is asked before each step, of 0.02 s.
+        what: The message of the `AssertionError` that is raised if it never is.
+    """
+    with deadline(what):
+        while not holds():
+            clock.jump(0.02)
+            await wait_all_tasks_blocked(0.001)
 
 
 def wait_until(holds: Callable[[], T], what: str, *, seconds: float = DEADLINE) -> T:
