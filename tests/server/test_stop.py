@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 import support
 from support.processes import Process
 from support.server import OWNER, Bench, Raw, bench, make_service, patient
+from support.waiting import pass_time_until
 from trio_jobs._server import server as server_module
 from trio_jobs._server.server import serve
 from trio_jobs._server.stream import GuardedStream
@@ -84,19 +86,24 @@ async def test_all_close_frames_are_sent_before_any_connection_ends(
     assert sum(jobs.values()) == 0, "a request that follows the close frame is not executed"
 
 
-async def test_clients_that_do_not_answer_are_disconnected_after_the_close_timeout() -> None:
+async def test_clients_that_do_not_answer_are_disconnected_after_the_close_timeout(mock_clock: MockClock) -> None:
     codes = list[int]()
+
+    async def let_the_time_pass() -> None:
+        """Step by step: a connection that is reset before its client has read loses the code."""
+        await pass_time_until(mock_clock, lambda: b.server.connections == 0, "the end of all connections")
 
     async def read_to_the_end(client: Raw) -> None:
         codes.append(await client.close_code())
         assert await client.read_all() == b""
         await client.stream.aclose()
 
-    async with trio.open_nursery() as nursery, bench(limits=patient(close_timeout=0.05)) as b:
+    async with trio.open_nursery() as nursery, bench(limits=patient(close_timeout=1.0)) as b:
         for _ in range(5):
             client = await b.raw()
             await client.ask("server.hello")
             nursery.start_soon(read_to_the_end, client)
+        nursery.start_soon(let_the_time_pass)
     assert codes == [1001] * 5
 
 
