@@ -120,10 +120,14 @@ class InvalidPayload(UsageError):
     why: Final[str]
     """What is wrong with the payload."""
 
-    def __init__(self, kind: str, why: str) -> None:
+    index: Final[int | None]
+    """Which of the jobs of `submit_many` has it, from 0; None for other submits."""
+
+    def __init__(self, kind: str, why: str, index: int | None = None) -> None:
         self.kind = kind
         self.why = why
-        super().__init__(f"payload for {kind!r} refused: {why}")
+        self.index = index
+        super().__init__(f"{'' if index is None else f'jobs[{index}]: '}payload for {kind!r} refused: {why}")
 
 
 class KeyConflict(UsageError):

@@ -151,6 +151,14 @@ async def test_a_file_with_a_line_that_is_no_job_submits_nothing(
         assert queue.job_ids() == []
 
 
+async def test_a_payload_that_is_refused_is_named_by_its_line(capsys: Any, tmp_path: Path) -> None:
+    async with desk(capsys) as (queue, _, ada, _):
+        (tmp_path / "jobs").write_text('\n{"kind": "post", "payload": {}}\n\n{"kind": "post", "payload": 7}\n')
+        with pytest.raises(UsageError, match=r"^line 4: payload for 'post' refused: "):
+            await ada("submit-many", str(tmp_path / "jobs"))
+        assert queue.job_ids() == []
+
+
 async def test_a_day_at_a_support_desk(capsys: Any, tmp_path: Path) -> None:
     async with desk(capsys) as (queue, book, ada, bob):
         invoices = [{"kind": "post", "payload": {"n": n}, "key": f"2026-{n:03}"} for n in range(300)]

@@ -4562,6 +4562,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        if False:\n",
     ),
     _M(
+        "pointer from the payload on",
+        "a client that submits many jobs is shown a field of its request that does not exist",
+        API,
+        "_server/problem_pages.py",
+        "field_errors(error.why, within)",
+        "field_errors(error.why)",
+    ),
+    _M(
+        "refused job of many not named",
+        "of 500 jobs that are submitted together one is refused, and nobody is told which",
+        API,
+        "_runtime/submission.py",
+        "raise InvalidPayload(error.kind, error.why, index) from error.__cause__",
+        "raise",
+    ),
+    _M(
         "wait checked too late",
         "a wrong wait of a submit is refused only where the queue is full, so not by any test of the program",
         MISTAKES,

@@ -17,7 +17,7 @@ import trio_jobs
 from support.http_client import Http, Response, http_site
 from support.server import OWNER, WATCHER, Bench, Raw, handshake, make_service, patient
 from support.waiting import deadline
-from trio_jobs import Fail, Service, Token
+from trio_jobs import Fail, NewJob, Service, Token
 from trio_jobs._cli.json_source import decode_json
 from trio_jobs._errors import OutcomeUnknown, QueueFull, StoreError
 from trio_jobs._runtime.job_channel import JobChannel
@@ -194,6 +194,25 @@ async def test_a_payload_that_does_not_fit_names_the_field_by_a_json_pointer() -
         answer = await http("POST", "/v1/kinds/invoice/jobs", [])
         assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "")
         assert (await b.queue.count()).total == 0
+
+
+async def test_a_pointer_begins_at_the_body_of_the_request_whatever_the_method() -> None:
+    """RFC 9457. In a submit of one job the body is the payload."""
+    async with http_site(shop()) as (b, http):
+        wrong, good = {"folio": "A-1", "total_cents": "x"}, {"folio": "A-0", "total_cents": 1}
+        jobs = [{"kind": "invoice", "payload": payload} for payload in (good, wrong)]
+        answer = await http("POST", "/v1/bulk/submit", {"jobs": jobs})
+        assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/jobs/1/payload/total_cents")
+        assert answer.json["detail"].startswith("jobs[1]: payload for 'invoice' refused: ")
+        assert (await b.queue.count()).total == 0
+        job = await b.queue.submit("refuse", "no")
+        with pytest.raises(trio_jobs.JobFailed):
+            await b.queue.result(job.job_id)
+        answer = await http("POST", f"/v1/jobs/{job.job_id}/correct", {"payload": 7})
+        assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/payload")
+        with pytest.raises(trio_jobs.InvalidPayload) as raised:
+            await b.queue.submit_many([NewJob("invoice", good), NewJob("invoice", wrong)])
+        assert raised.value.index == 1
 
 
 def test_a_pointer_escapes_what_separates_its_parts() -> None:

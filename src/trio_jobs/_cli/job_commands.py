@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from trio_jobs._errors import UsageError
 from trio_jobs._wire.commands import NewJob as SentJob
 
 __all__ = ["COMMANDS"]
+
+_INDEX: Final = re.compile(r"jobs\[(\d+)\]: ")  #: which job of a submit of many is refused
 
 
 async def correct(client: Client, arguments: argparse.Namespace) -> int:
@@ -63,7 +66,14 @@ async def claim(client: Client, arguments: argparse.Namespace) -> int:
 
 
 async def submit_many(client: Client, arguments: argparse.Namespace) -> int:
-    receipts = await client.submit_many(_read_jobs(arguments.file), wait=arguments.wait)
+    lines = _read_jobs(arguments.file)
+    try:
+        receipts = await client.submit_many([*lines.values()], wait=arguments.wait)
+    except UsageError as error:
+        found = _INDEX.match(str(error))
+        if found is None:
+            raise
+        raise UsageError(f"line {[*lines][int(found[1])]}: {str(error)[found.end() :]}") from None
     for receipt in receipts:
         known = "" if receipt.created else " (the existing job with this key)"
         answer = {"job": receipt.job_id, "created": receipt.created, "state": receipt.state}
@@ -72,8 +82,8 @@ async def submit_many(client: Client, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read_jobs(file: str) -> Sequence[NewJob]:
-    """Read the jobs of a file of JSON lines.
+def _read_jobs(file: str) -> dict[int, NewJob]:
+    """Read the jobs of a file of JSON lines, by the numbers of their lines.
 
     Raises:
         UsageError: A line is no job. Its number is named.
@@ -84,7 +94,7 @@ def _read_jobs(file: str) -> Sequence[NewJob]:
         lines = decode_text(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).splitlines()
     except (OSError, UnicodeError) as error:
         raise UsageError(f"{file}: {error}") from None
-    jobs = []
+    jobs: dict[int, NewJob] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -98,8 +108,8 @@ def _read_jobs(file: str) -> Sequence[NewJob]:
         )
         if one.due_at is not None or one.deadline_at is not None:
             raise UsageError(f"line {number}: give delay and deadline_after, in seconds, instead of dates")
-        jobs.append(
-            NewJob(one.kind, payload, one.key, delay=one.delay, deadline_after=one.deadline_after, labels=one.labels)
+        jobs[number] = NewJob(
+            one.kind, payload, one.key, delay=one.delay, deadline_after=one.deadline_after, labels=one.labels
         )
     if not jobs:
         raise UsageError(f"{file} has no jobs")

@@ -172,7 +172,7 @@ class Admission:
     @trio.lowlevel.enable_ki_protection
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None) -> list[Receipt]:
         by = check_by(by)
-        submissions = list(map(self._submissions.of, jobs))
+        submissions = self._submissions.of_all(jobs)
         firsts = without_repeated_keys(submissions)
         await checkpoint_if_cancelled()
         self.refuse_if_closing()

@@ -14,7 +14,7 @@ from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.job_id import uuid7
 from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.payload_digest import digest, same_digest
-from trio_jobs._errors import KeyConflict, UnknownKind, UsageError
+from trio_jobs._errors import InvalidPayload, KeyConflict, UnknownKind, UsageError
 from trio_jobs._ports import Clock
 from trio_jobs._validation import MAX_KEY, check_date, check_labels, check_text, check_wait, plain_text
 
@@ -103,8 +103,18 @@ class SubmissionFactory:
             raise UnknownKind(kind, tuple(sorted(self._handlers)))
         return found
 
+    def of_all(self, jobs: Sequence[NewJob]) -> list[Submission]:
+        """As `make`, for several jobs."""
+        found = []
+        for index, job in enumerate(jobs):
+            try:
+                found.append(self.of(job))
+            except InvalidPayload as error:
+                raise InvalidPayload(error.kind, error.why, index) from error.__cause__
+        return found
+
     def of(self, job: NewJob) -> Submission:
-        """As `make`, for a job of several."""
+        """As `make`, for a job whose arguments are together."""
         return self.make(
             job.handler, job.payload, job.key, job.due_at, job.delay, job.deadline_at, job.deadline_after, job.labels
         )

@@ -121,12 +121,17 @@ def problem_of(
     return msgspec.structs.replace(problem, **facts)
 
 
-def field_errors(why: str) -> list[FieldError]:
-    """The parts of a payload that a message of its check names; the whole payload if it names none."""
+def field_errors(why: str, within: str = "") -> list[FieldError]:
+    """The parts of a payload that a message of its check names; the whole payload if it names none.
+
+    Args:
+        why: The message.
+        within: The pointer to the payload in the body of the request.
+    """
     errors = []
     for part in why.split("; "):
         found = _PATH.search(part)
-        pointer = "" if found is None else _pointer(found[1])
+        pointer = within + ("" if found is None else _pointer(found[1]))
         errors.append(FieldError(pointer, part))
     return errors
 
