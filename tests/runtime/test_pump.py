@@ -278,22 +278,21 @@ async def culprits(queue: Queue) -> list[str]:
 
 
 async def test_on_stuck_stop_ends_the_queue_when_the_pump_is_stuck(mock_clock: MockClock) -> None:
-    program, hold, gone = Program(), Blocker(), trio.Event()
+    program, hold, opened, gone = Program(), Blocker(), trio.Event(), trio.Event()
     program.script["pump"].append(hold)
     service = service_with(program, on_stuck="stop")
 
     async def life() -> None:
         with pytest.raises(SdkCallStuck, match="the pump did not return; end the process"):
             async with open_queue(service):
+                opened.set()
                 await trio.sleep_forever()
         gone.set()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(life)
-        await trio.testing.wait_all_tasks_blocked()
         with deadline("the opening of the SDK"):
-            while "open" not in program.record:
-                await trio.lowlevel.checkpoint()
+            await opened.wait()
         await pass_time(mock_clock, 5)
         await hold.reached()
         for seconds in (pump.TIMEOUT, pump.GRACE, pump.TIMEOUT):
