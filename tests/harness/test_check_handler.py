@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -475,3 +476,81 @@ async def test_a_check_that_stops_at_its_first_payload_asks_for_no_second_one(au
     assert report.left_out == (
         "whether verify finds the work of another job: the check stops at the first payload with findings",
     )
+
+
+async def advice_of(ledger: Ledger, service: Service) -> str:
+    return str(await run(ledger, service, INVOICE))
+
+
+async def test_a_finding_says_that_a_handler_must_let_errors_pass(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(async_sdk=ledger.asession)
+
+    @service.handler(idempotent=True)
+    async def post(ledger: Ledger, invoice: Invoice) -> None:
+        with contextlib.suppress(BaseException):
+            await ledger.abook(invoice.folio, invoice.cents)
+
+    assert "its work counts as done: let the error or Cancelled pass" in await advice_of(ledger, service)
+
+
+async def test_a_finding_says_that_verify_must_look_for_all_of_the_work(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(verify=verify)
+    def post(ledger: Ledger, invoice: Invoice) -> None:
+        ledger.book(invoice.folio, invoice.cents)
+        ledger.book("tax", 1)
+
+    assert "verify returned Done: it must look for all that the handler does" in await advice_of(ledger, service)
+
+
+async def test_a_finding_names_a_scope_that_is_left_open_in_one_line(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(async_sdk=ledger.asession)
+
+    @service.handler(idempotent=True)
+    async def post(ledger: Ledger, invoice: Invoice) -> None:
+        trio.move_on_after(60).__enter__()
+        await ledger.abook(invoice.folio, invoice.cents)
+
+    report = await advice_of(ledger, service)
+    assert "raises RuntimeError: it has entered a cancel scope or a nursery, and not left it; the job ends" in report
+    assert "run it without a fault. Use `with` for a cancel scope" in report
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (LookupError("no period"), "verify raised LookupError: no period"),
+        ("yes", "verify returned 'yes'; it must return Done(result), NotDone() or Unknown()"),
+    ],
+)
+async def test_a_verify_that_does_not_answer_is_a_finding(answer: Any, says: str, autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    def odd(ledger: Ledger, job: JobContext) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @service.handler(verify=odd)
+    def post(ledger: Ledger, invoice: Invoice) -> None:
+        ledger.book(invoice.folio, invoice.cents)
+
+    assert f"after a run without a fault, {says}" in await advice_of(ledger, service)
+
+
+async def test_the_report_says_that_no_call_was_recorded(autojump_clock: MockClock) -> None:
+    ledger = Ledger()
+    service = Service(sdk=ledger.session)
+
+    @service.handler(idempotent=True)
+    def post(sdk: Ledger, invoice: Invoice) -> None:
+        if not ledger.entries:
+            ledger.book(invoice.folio, invoice.cents)
+
+    report = await advice_of(ledger, service)
+    assert "not checked: post(Invoice(folio='A-1', cents=100)): faults in its calls, as none was recorded" in report

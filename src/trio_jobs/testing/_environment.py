@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Literal
@@ -21,6 +20,7 @@ from trio_jobs.testing._example_service import ExamplePayload, example_service
 from trio_jobs.testing._instrumented import CallSite, FaultPlan
 from trio_jobs.testing._model import Model
 from trio_jobs.testing._queue_process import JobStorage, QueueProcess, StorageKind
+from trio_jobs.testing._quiet_log import QuietLog
 from trio_jobs.testing.fake_sdk import Blocker, FakeSdk
 from trio_jobs.testing.stateful import TrioStateMachine, initialize, note, precondition, rule, st
 
@@ -73,10 +73,9 @@ class QueueEnvironment(TrioStateMachine):
         self.reports: list[ShutdownReport] = []
         """The reports of all processes that stopped normally."""
         self._storage = JobStorage(self.storage)
-        log = logging.getLogger("trio_jobs")
-        self._log_level = log.level
+        self._log = QuietLog()
         if self.quiet:
-            log.setLevel(logging.CRITICAL + 1)
+            self._log.start()
         self._process: QueueProcess | None = None
         self._processes = 0
         self._unanswered: set[tuple[str, str | None]] = set()
@@ -258,5 +257,5 @@ class QueueEnvironment(TrioStateMachine):
                     await self.process.crash(self._discard_blocked_calls)
         finally:
             self._storage.clear()
-            logging.getLogger("trio_jobs").setLevel(self._log_level)
+            self._log.stop()
         await super().teardown()

@@ -23,12 +23,13 @@ from typing import Any, Final, Literal
 import attrs
 import trio
 
+from trio_jobs._engine.error_info import describe
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._executors.handle import SdkHandle
 from trio_jobs.testing._virtual_time import current_activity
 from trio_jobs.testing.fake_sdk import Blocker
 
-__all__ = ["HANDLER_RETURN", "CallRecorder", "CallSite", "FaultPlan", "ProcessDied", "instrument"]
+__all__ = ["HANDLER_RETURN", "CallRecorder", "CallSite", "FaultPlan", "ProcessDied", "VerifyRaised", "instrument"]
 
 Fault = Literal["raise", "die", "slow", "hang", "cancel", "stop"]
 Side = Literal["before", "after"]
@@ -84,6 +85,14 @@ class FaultPlan:
         return f"{self.fault} {where}"
 
 
+@attrs.frozen
+class VerifyRaised:
+    """Stands for an answer of verify where it raised."""
+
+    error: str
+    """Its type and its message."""
+
+
 @attrs.define(eq=False)
 class CallRecorder:
     """Records the SDK calls of one process and triggers its planned fault."""
@@ -106,7 +115,7 @@ class CallRecorder:
     attempts: int = 0
     """How often the handler was called."""
     verdicts: list[tuple[Any, Any]] = attrs.field(factory=list)
-    """The answers of verify, each with the effects at that time."""
+    """The answers of verify, each with the effects at that time; a `VerifyRaised` where it raised."""
     triggered: bool = False
     """The planned fault has happened."""
     dead: bool = False
@@ -318,14 +327,22 @@ def _instrumented_verify(handler: Handler, recorder: CallRecorder) -> Callable[.
     def recorded(*args: Any) -> Any:
         recorder._refuse_if_dead()
         effects = recorder.read_effects()
-        verdict = verify(*args)
+        try:
+            verdict = verify(*args)
+        except Exception as error:
+            recorder.verdicts.append((VerifyRaised(str(describe(error))), effects))
+            raise
         recorder.verdicts.append((verdict, effects))
         return verdict
 
     async def arecorded(*args: Any) -> Any:
         recorder._refuse_if_dead()
         effects = recorder.read_effects()
-        verdict = await verify(*args)
+        try:
+            verdict = await verify(*args)
+        except Exception as error:
+            recorder.verdicts.append((VerifyRaised(str(describe(error))), effects))
+            raise
         recorder.verdicts.append((verdict, effects))
         return verdict
 

@@ -17,6 +17,7 @@ from trio_jobs._engine.directives import Cancel, Fail, RetryAfter, Snooze
 from trio_jobs._engine.jobs import Job, Outcome, State
 from trio_jobs._engine.retry import Retry
 from trio_jobs._service import Service
+from trio_jobs.testing._quiet_log import quiet_log
 from trio_jobs.testing.fake_sdk import FakeSdk, FakeSession
 from trio_jobs.testing.kit import open_queue
 from trio_jobs.testing.report import CheckReport, Finding
@@ -191,7 +192,7 @@ BAD_HANDLERS: Final = (
 
 
 async def check_bad_handlers(
-    wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda fn: fn, *, raises: bool = True
+    wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda fn: fn, *, raises: bool = True, log: bool = False
 ) -> CheckReport:
     """Check that each handler of the table has the expected outcome, and that the job after it completes.
 
@@ -199,6 +200,7 @@ async def check_bad_handlers(
         wrap: A decorator to check. It receives the function of each handler, with the parameters `(sdk, name)`; first
             the async ones, then the plain ones.
         raises: Raise if there are findings. Otherwise the report has them.
+        log: Let the log records of trio-jobs reach the handlers of `logging`.
 
     Returns:
         The report.
@@ -212,13 +214,14 @@ async def check_bad_handlers(
     """
     findings: list[Finding] = []
     checked: list[str] = []
-    for bad in BAD_HANDLERS:
-        checked.append(f"an async handler that {bad.name}")
-        findings += await _check(bad, wrap, plain=False)
-    for bad in BAD_HANDLERS:
-        if bad.plain is not None:
-            checked.append(f"a plain handler that {bad.name}")
-            findings += await _check(bad, wrap, plain=True)
+    with quiet_log(log):
+        for bad in BAD_HANDLERS:
+            checked.append(f"an async handler that {bad.name}")
+            findings += await _check(bad, wrap, plain=False)
+        for bad in BAD_HANDLERS:
+            if bad.plain is not None:
+                checked.append(f"a plain handler that {bad.name}")
+                findings += await _check(bad, wrap, plain=True)
     report = CheckReport("BAD_HANDLERS", tuple(checked), tuple(findings))
     return report.check() if raises else report
 

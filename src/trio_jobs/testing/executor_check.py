@@ -21,6 +21,7 @@ from trio_jobs.testing._executor_fixture import FIRST, ExecutorFixture, expect, 
 from trio_jobs.testing._executor_interrupt_check import INTERRUPT_RULES
 from trio_jobs.testing._executor_kill_check import KILL_RULES
 from trio_jobs.testing._executor_thread_check import LOCAL_THREAD_RULES, THREAD_RULES
+from trio_jobs.testing._quiet_log import quiet_log
 from trio_jobs.testing._remote_session import MakeObject
 from trio_jobs.testing._sdk_objects import SdkObjects
 from trio_jobs.testing.fake_sdk import FakeSdk
@@ -41,6 +42,7 @@ async def check_executor(
     remote: bool = False,
     timeout: float = TIMEOUT,
     raises: bool = True,
+    log: bool = False,
 ) -> CheckReport:
     """Check that an SDK executor keeps its contract, each rule with a new executor.
 
@@ -57,6 +59,7 @@ async def check_executor(
             conforms to `Kills`, and the rules about processes that are killed or die are checked too.
         timeout: Seconds of real time to wait for a thread; a check ends after three times that.
         raises: Raise if there are findings. Otherwise the report has them.
+        log: Let the log records of trio-jobs reach the handlers of `logging`.
 
     Returns:
         The report.
@@ -109,7 +112,8 @@ async def check_executor(
         left_out.append("interruptions: the executor does not conform to trio_jobs.ports.Interrupts")
     if remote and not kills:
         left_out.append("kills: the executor does not conform to trio_jobs.ports.Kills")
-    report = await collect("the executor", checks, tuple(left_out))
+    with quiet_log(log):
+        report = await collect("the executor", checks, tuple(left_out))
     return report.check() if raises else report
 
 

@@ -29,8 +29,10 @@ from trio_jobs._errors import InvalidPayload, TrioJobsError, UsageError
 from trio_jobs._runtime.queue import Queue, runtime_of
 from trio_jobs._service import Service
 from trio_jobs.testing._durable_work import ADVICE, as_if_interrupted, has_lost_work, is_asked, without_work
-from trio_jobs.testing._fault_words import fault_sentence
+from trio_jobs.testing._fault_plans import MAX_CALL_SITES, plans
+from trio_jobs.testing._fault_words import NO_CALLS, error_words, fault_sentence, hint, verdict_problem
 from trio_jobs.testing._instrumented import HANDLER_RETURN, CallRecorder, FaultPlan, instrument
+from trio_jobs.testing._quiet_log import quiet_log
 from trio_jobs.testing._virtual_time import ThreadActivity
 from trio_jobs.testing.crashable_store import CrashableStore
 from trio_jobs.testing.kit import drain, find_handler, open_queue, virtual_clock
@@ -38,16 +40,8 @@ from trio_jobs.testing.report import CheckReport, Finding
 
 __all__ = ["check_handler"]
 
-#: How many call sites of one handler are checked; the report says if there are more
-MAX_CALL_SITES: Final = 200
 _LIMIT: Final = 60.0  #: seconds, if the handler has no limit
 _UNKNOWN: Final = object()  # the effects, if they cannot be read
-
-_PROXY_ERRORS: Final = ("TypeError", "ArgumentError")  #: what code in C raises for an argument of another type
-_FACADE: Final = (
-    ". If the SDK is passed to code in C or to COM: such code does not accept the proxy that records the calls; let "
-    "the session be a Python class with a method for each operation"
-)
 
 _RULES: Final = {
     "clean": "without a fault the handler completes or raises a directive, and its result can be recorded",
@@ -92,6 +86,7 @@ class _Case:
         self._effects = effects
         self._reset = reset
         self._storage: CrashableStore | None = None  # of the last run
+        self.verify_problem: str | None = None  # why verify has not answered about a run without a fault
         self.handler = handler
         self.limit = handler.attempt_timeout if handler.attempt_timeout != float("inf") else _LIMIT
 
@@ -104,6 +99,8 @@ class _Case:
         recorder = CallRecorder(read_effects=self.read_effects)
         storage = as_if_interrupted(self._storage)
         await self._run_process(storage, recorder, submit=False, handler=without_work(self.handler))
+        if recorder.verdicts:
+            self.verify_problem = verdict_problem(recorder.verdicts[0][0])
         return has_lost_work(clean.job, recorder.verdicts)
 
     async def claims_work_of(self, other: _Case, clean: _Run) -> bool:
@@ -200,6 +197,7 @@ async def check_handler(
     key: str | None = "check",
     error: Callable[[], Exception] = lambda: ConnectionResetError("planned by check_handler"),
     raises: bool = True,
+    log: bool = False,
 ) -> CheckReport:
     """Check a handler by fault injection: run it with each payload, once for each call into the SDK and each fault.
 
@@ -220,6 +218,7 @@ async def check_handler(
         key: The key of the job.
         error: Returns the exception that a call raises by plan.
         raises: Raise if there are findings. Otherwise the report has them.
+        log: Let the log records of trio-jobs reach the handlers of `logging`. Otherwise a finding has those of its run.
 
     Returns:
         The report.
@@ -233,6 +232,21 @@ async def check_handler(
     """
     virtual_clock()
     found = find_handler(service, handler)
+    with quiet_log(log) as lines:
+        report = await _check(service, found, payloads, effects, reset, key, error, lines)
+    return report.check() if raises else report
+
+
+async def _check(
+    service: Service,
+    found: Handler,
+    payloads: Iterable[Any],
+    effects: Callable[[], Any] | None,
+    reset: Callable[[], Any],
+    key: str | None,
+    error: Callable[[], Exception],
+    lines: list[str],
+) -> CheckReport:
     findings: list[Finding] = []
     checked = [_RULES["clean"], _RULES["payload"], *([_RULES["durable"]] if is_asked(found) else [])]
     left_out: list[str] = []
@@ -263,6 +277,9 @@ async def check_handler(
         if loses_work and (clean.effects is _UNKNOWN or clean.effects == before):  # else verify does not see the work
             what = "completes, and verify, asked in a new session, returns NotDone"
             findings.append(Finding(_RULES["durable"], f"{shown} {what}: {ADVICE}", "run it without a fault"))
+        if case.verify_problem is not None:
+            what = f"after a run without a fault, verify {case.verify_problem}"
+            findings.append(Finding(_RULES["verify"], f"{shown}: {what}", "run it without a fault"))
         if is_asked(found) and not findings:
             if first is None:
                 first = _Case(service, found, payload, f"{key}, another job", effects, reset, seed=1)
@@ -273,17 +290,20 @@ async def check_handler(
         if findings:
             break  # each fault would report the same findings again
         broken_rules: set[str] = set()
+        if found.takes_sdk and all(site.name == HANDLER_RETURN for site in clean.recorder.call_sites):
+            left_out.append(f"{shown}: {NO_CALLS}")
         if len(clean.recorder.call_sites) > MAX_CALL_SITES:
             left_out.append(f"{shown}: call sites after the first {MAX_CALL_SITES}")
-        for plan in _plans(found, clean.recorder, case.limit, error):
+        for plan in plans(found, clean.recorder, case.limit, error):
             rule = _RULES[plan.fault]
             if rule not in checked:
                 checked.append(rule)
+            lines.clear()
             run = await case.run(plan)
             for finding in _compare(run, plan, before, clean.effects, shown, found):
                 if finding.rule not in broken_rules:  # later call sites break it in the same way
                     broken_rules.add(finding.rule)
-                    findings.append(finding)
+                    findings.append(attrs.evolve(finding, log=() if plan.fault in ("die", "stop") else tuple(lines)))
         if found.verify is not None and _RULES["verify"] not in checked:
             checked.append(_RULES["verify"])
         if findings:
@@ -296,29 +316,7 @@ async def check_handler(
         else:
             why = "the check stops at the first payload with findings" if findings else "give a second payload"
             left_out.append(f"whether verify finds the work of another job: {why}")
-    report = CheckReport(f"handler {found.kind!r}", tuple(checked), tuple(findings), tuple(left_out))
-    return report.check() if raises else report
-
-
-def _plans(
-    handler: Handler, recorder: CallRecorder, limit: float, error: Callable[[], Exception]
-) -> Iterator[FaultPlan]:
-    """The faults, the most common first."""
-    sites = recorder.call_sites[:MAX_CALL_SITES]
-    for site in sites:
-        if site.name != HANDLER_RETURN:  # a handler that has returned cannot raise any more
-            yield FaultPlan("raise", site, error=error())
-    for site in sites:
-        yield FaultPlan("die", site)
-    for site in sites:
-        yield FaultPlan("cancel", site)
-    if handler.is_async:
-        for number in range(1, min(recorder.checkpoints, MAX_CALL_SITES) + 1):
-            yield FaultPlan("cancel", checkpoint=number)
-    for site in sites:
-        yield FaultPlan("slow", site, seconds=limit * 2)
-    for site in sites:
-        yield FaultPlan("stop", site)
+    return CheckReport(f"handler {found.kind!r}", tuple(checked), tuple(findings), tuple(left_out))
 
 
 def _round_trip(handler: Handler, payload: Any, shown: str) -> list[Finding]:
@@ -335,9 +333,8 @@ def _clean(run: _Run, before: Any, shown: str) -> Iterator[Finding]:
         yield Finding(rule, f"{shown} completes, but its result cannot be recorded: {job.result_problem}", how)
     for attempt in job.attempts or ():  # the first failure is reported, since a verify or later attempt may hide it
         if attempt.outcome is Outcome.ERROR:
-            if attempt.error is not None and attempt.error.type in _PROXY_ERRORS:
-                how += _FACADE
-            yield Finding(rule, f"{shown} raises {attempt.error}; the job ends {job.state}", how)
+            what, advice = error_words(attempt.error)
+            yield Finding(rule, f"{shown} raises {what}; the job ends {job.state}", how + advice)
             return
         if attempt.outcome in (Outcome.TIMED_OUT, Outcome.INSIDE) or attempt.overdue:
             yield Finding(rule, f"{shown} exceeds its limit; the job ends {job.state}", how)
@@ -374,23 +371,15 @@ def _compare(run: _Run, plan: FaultPlan, before: Any, clean: Any, shown: str, ha
         yield Finding(
             rule,
             f"{shown}: {what}; the job completed and left {effects!r:.300}, but a run without a fault leaves "
-            f"{clean!r:.300}{_hint(handler)}",
+            f"{clean!r:.300}{hint(handler, job, run.recorder.verdicts)}",
             how,
         )
     elif job.state in (State.FAILED, State.CANCELLED) and not job.may_have_acted and effects != before:
         yield Finding(
             rule,
             f"{shown}: {what}; the job ended {job.state}, which claims that nothing is left behind, but left "
-            f"{effects!r:.300}{_hint(handler)}",
+            f"{effects!r:.300}{hint(handler, job, run.recorder.verdicts)}",
             how,
         )
     elif not job.is_final and job.state is not State.IN_DOUBT:
         yield Finding(rule, f"{shown}: {what}; the job never became final, it is {job.state} ({job.reason})", how)
-
-
-def _hint(handler: Handler) -> str:
-    if handler.verify is None and not handler.rules.idempotent:
-        return "; the handler has no verify, so the queue could not find out what the first attempt had done"
-    if handler.rules.idempotent:
-        return "; the handler is declared idempotent"
-    return ""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 import attrs
 
 __all__ = ["CheckReport", "ConformanceError", "Finding", "collect"]
+
+SHOWN_LINES: Final = 5  #: of the log of a finding
 
 
 @attrs.frozen
@@ -22,9 +25,13 @@ class Finding:
     how: str = ""
     """How to reproduce it; empty if the rule says all."""
 
+    log: tuple[str, ...] = ()
+    """What trio-jobs has logged then, WARNING and above. `str()` has the first lines."""
+
     def __str__(self) -> str:
         how = f"\n    reproduce: {self.how}" if self.how else ""
-        return f"{self.sentence}\n    rule: {self.rule}{how}"
+        log = "".join(f"\n    log: {line}" for line in self.log[:SHOWN_LINES])
+        return f"{self.sentence}\n    rule: {self.rule}{how}{log}"
 
 
 @attrs.frozen

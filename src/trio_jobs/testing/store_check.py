@@ -13,6 +13,7 @@ from trio_jobs._engine.jobs import State
 from trio_jobs._engine.key_tombstones import KeyTombstone, key_name
 from trio_jobs._errors import StoreError
 from trio_jobs._ports import Store
+from trio_jobs.testing._quiet_log import quiet_log
 from trio_jobs.testing._store_events import bodies, completed, expect, numbers, opened, started, submitted
 from trio_jobs.testing._store_prune_check import PRUNE_RULES
 from trio_jobs.testing.report import CheckReport, collect
@@ -22,7 +23,9 @@ __all__ = ["check_store", "submitted"]
 TIMEOUT: Final = 60.0  #: seconds for one check; long, so that a slow disk is no finding
 
 
-async def check_store(make_store: Callable[[], Store], *, persistent: bool = True, raises: bool = True) -> CheckReport:
+async def check_store(
+    make_store: Callable[[], Store], *, persistent: bool = True, raises: bool = True, log: bool = False
+) -> CheckReport:
     """Check that a store keeps its contract, each rule with a new store.
 
     The checks run in real time, since a store may have a thread.
@@ -31,6 +34,7 @@ async def check_store(make_store: Callable[[], Store], *, persistent: bool = Tru
         make_store: Returns an empty store that is not open, a new one each time.
         persistent: A store that is closed and opened again has its events. If false, what depends on that is left out.
         raises: Raise if there are findings. Otherwise the report has them.
+        log: Let the log records of trio-jobs reach the handlers of `logging`.
 
     Returns:
         The report.
@@ -51,7 +55,8 @@ async def check_store(make_store: Callable[[], Store], *, persistent: bool = Tru
 
     checks = [((rule.__doc__ or rule.__name__).splitlines()[0].rstrip("."), check(rule)) for rule in _RULES]
     left_out = () if persistent else ("that the events are there when the store is opened again: not persistent",)
-    report = await collect(f"the store {make_store()!r}", checks, left_out)
+    with quiet_log(log):
+        report = await collect(f"the store {make_store()!r}", checks, left_out)
     return report.check() if raises else report
 
 
