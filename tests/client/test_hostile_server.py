@@ -232,7 +232,7 @@ async def test_a_payload_above_one_mib_is_refused_before_it_is_sent_and_one_belo
             await connection.answer(request, {"job": "a", "created": True, "position": 1, "state": "pending"})
 
     async with fake_server(talk) as url, connected(url) as client:
-        with pytest.raises(trio_jobs.InvalidPayload, match="at most 1048576"):
+        with pytest.raises(trio_jobs.InvalidPayload, match="the limit is 1048576"):
             await client.submit("double", "x" * 2**20, key="k")
         await client.submit("double", "x" * (2**20 - 2), key="\x01" * 500)
         assert client.reconnects == 0
