@@ -2360,7 +2360,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an answer of verify that is older than the last attempt permits a correction",
         OPERATOR_COMMANDS,
         "_engine/fold.py",
-        "    if record.not_done:\n        record.not_done = False\n",
+        "    record.not_done = False\n",
         "",
     ),
     _M(

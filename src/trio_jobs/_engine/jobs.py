@@ -34,6 +34,7 @@ from trio_jobs._engine.states import (
     Unknown,
     Verdict,
 )
+from trio_jobs._engine.struct_writes import plain_writes
 
 __all__ = [
     "FINAL",
@@ -86,6 +87,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
+@plain_writes
 class AttemptRecord(msgspec.Struct, gc=False):
     """See `Attempt`."""
 
@@ -104,6 +106,7 @@ class AttemptRecord(msgspec.Struct, gc=False):
 NO_STEPS: Final[Mapping[str, msgspec.Raw | None]] = MappingProxyType({})
 
 
+@plain_writes
 class JobRecord(msgspec.Struct, gc=False):
     """See `Job`. Times are seconds since the epoch, UTC. Written by `_engine.fold` alone.
 

@@ -20,6 +20,7 @@ from trio_jobs._concurrency import NEVER
 from trio_jobs._engine.decide import AttemptResult
 from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.jobs import EndedBy, ErrorInfo, Job, JobRecord, Outcome, escape
+from trio_jobs._engine.struct_writes import plain_writes
 from trio_jobs._exception_tree import holding
 from trio_jobs._ports import Clock, Discard
 from trio_jobs._runtime.waits import seconds_to_deadline
@@ -54,6 +55,7 @@ class Cancellable(Protocol):
         """End it. Does nothing if it has ended."""
 
 
+@plain_writes
 class RunningAttempt(msgspec.Struct, eq=False):
     """A running attempt or verification."""
 
