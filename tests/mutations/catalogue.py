@@ -1650,8 +1650,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "attempts are numbered from 1 in each run",
         SIMULATOR,
         "_engine/decide.py",
-        "attempt=record.attempt_count + 1",
-        "attempt=record.retries_used + 1",
+        "attempt = 1 if last is None else last.number + 1",
+        "attempt = record.retries_used + 1",
     ),
     _M(
         "cancel lost in a crash",
@@ -2568,8 +2568,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "a job that kills the process is repeated once more than allowed",
         POISON,
         "_engine/attempt_result.py",
-        "if crash and record.crashes + 1 >= rules.max_crashes",
-        "if crash and record.crashes >= rules.max_crashes",
+        "Outcome.STOPPED and record.crashes + 1 >= rules.max_crashes",
+        "Outcome.STOPPED and record.crashes >= rules.max_crashes",
     ),
     _M(
         "alive not asked beside unsaved work",
@@ -3390,8 +3390,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "an attempt whose process was killed counts as one that is known to have failed",
         KILLS,
         "_engine/attempt_result.py",
-        "            reason = str(outcome)\n            if _may_have_acted(ending, rules):",
-        '            reason = str(outcome)\n            if reason != "killed" and _may_have_acted(ending, rules):',
+        "if _may_have_acted(ending, rules):\n                _enter_doubt(out, record, rules, chance, reason=str",
+        "if outcome is not Outcome.KILLED and _may_have_acted(ending, rules):\n"
+        "                _enter_doubt(out, record, rules, chance, reason=str",
     ),
     _M(
         "killed save counts as saved",

@@ -78,9 +78,11 @@ def end(
     if (record.state is not _PROCESSING or outcome is _UNSAVED) and _is_settled(record, ending):
         return ()
     if outcome is _COMPLETED or outcome is Outcome.ALREADY_DONE:
+        attempt = record.last_attempt
+        assert attempt is not None
         return (
             ev.Completed(
-                seq=seq, at=now, job=record.id, attempt=record.attempt.number, outcome=outcome,
+                seq=seq, at=now, job=record.id, attempt=attempt.number, outcome=outcome,
                 entered=ending.entered, late=ending.late, problem=ending.problem,
                 result=UNSET if ending.result is None else ending.result,
                 reason="returned" if outcome is _COMPLETED else "verified",
@@ -102,11 +104,10 @@ def end(
         case Outcome.ERROR:
             _after_error(out, record, ending, rules, chance)
         case Outcome.TIMED_OUT | Outcome.KILLED:
-            reason = str(outcome)
             if _may_have_acted(ending, rules):
-                _enter_doubt(out, record, rules, chance, reason=reason)
+                _enter_doubt(out, record, rules, chance, reason=str(outcome))
             else:
-                _retry(out, record, rules, chance, reason=reason, retryable=True, may_have_acted=False)
+                _retry(out, record, rules, chance, reason=str(outcome), retryable=True, may_have_acted=False)
         case Outcome.EXPIRED:
             if _may_have_acted(ending, rules):
                 _enter_doubt(out, record, rules, chance, reason="expired")
@@ -335,10 +336,9 @@ def _snooze(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: R
 
 def _interrupt(out: EventWriter, record: JobRecord, ending: AttemptResult, rules: Rules, chance: float) -> None:
     """Handle an attempt that a stop or a crash interrupted."""
-    crash = ending.outcome is not Outcome.STOPPED
     reason = str(ending.outcome)
     may_have_acted = _may_have_acted(ending, rules)
-    if crash and record.crashes + 1 >= rules.max_crashes:
+    if ending.outcome is not Outcome.STOPPED and record.crashes + 1 >= rules.max_crashes:
         out.write(ev.Failed, reason="poison", may_have_acted=may_have_acted)
     elif may_have_acted:
         _enter_doubt(out, record, rules, chance, reason=reason)

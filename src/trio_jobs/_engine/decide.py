@@ -142,7 +142,9 @@ def start(record: JobRecord, entered: bool, rules: Rules, now: float, seq: int, 
         return expire(record, now, seq, elapsed)
     if record.may_have_acted and not may_repeat(record, rules, automatic=True):
         return doubted(record, rules, now, seq, "not_permitted")
-    return (ev.Started(seq=seq, at=now, job=record.id, attempt=record.attempt_count + 1, entered=entered),)
+    last = record.last_attempt
+    attempt = 1 if last is None else last.number + 1
+    return (ev.Started(seq=seq, at=now, job=record.id, attempt=attempt, entered=entered),)
 
 
 def enter(record: JobRecord, now: float, seq: int) -> Events:
