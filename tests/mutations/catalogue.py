@@ -680,6 +680,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "",
     ),
     _M(
+        "last run of jobs of a block",
+        "the last jobs of each thousand are in no list of a state or a kind",
+        JOB_FILTERS,
+        "_engine/job_block.py",
+        'zip(BITS, [*values, ""], strict=False)',
+        "zip(BITS, values, strict=False)",
+    ),
+    _M(
         "keys without those of the last stride",
         "some jobs are not found by the begin of their key",
         JOB_FILTERS,

@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import compress
 from math import inf
 from typing import Final
 
@@ -24,7 +25,8 @@ PREFIX_COST: Final = 6  #: the cost of a prefix in a block
 VALUE_COST: Final = 4  #: the cost of counting one value of a block, in jobs that are looked at
 LINEAR_COST: Final = 100  #: the cost of looking at the jobs of a block one by one
 
-BITS: Final = tuple(1 << offset for offset in range(SIZE))
+BITS: Final = tuple(1 << offset for offset in range(SIZE + 1))
+_END: Final = slice(-SUFFIX, None)
 _NONE: Final[dict[str, int]] = {}
 
 
@@ -46,16 +48,12 @@ class Block:
         self.numbers = array("q", [record.submitted_seq for record in records])
         """The numbers of the submits, also of jobs that were removed since."""
         self.live = (1 << len(records)) - 1
-        self.states: dict[str, int] = dict.fromkeys(State, 0)
-        self.kinds: dict[str, int] = {}
+        self.states: dict[str, int] = dict.fromkeys(State, 0) | _bitmaps([record.state for record in records])
+        self.kinds = _bitmaps([record.kind for record in records])
         self.acted = 0
         self.bitmaps: dict[str, dict[str, int]] = {}
         """By field, then by value: "by", "error_type", and "=NAME" for labels."""
-        states, kinds = self.states, self.kinds
-        for offset, record in enumerate(records):
-            bit = BITS[offset]
-            states[record.state] |= bit
-            kinds[record.kind] = kinds.get(record.kind, 0) | bit
+        for bit, record in zip(BITS, records, strict=False):
             if record.by is not None:
                 self.set("by", record.by, bit)
             if record.labels is not None:
@@ -63,16 +61,16 @@ class Block:
                     self.set(f"={name}", value, bit)
             if record.error is not None:
                 self.set("error_type", record.error.type, bit)
-            if record.has_acted:
+            if record.may_have_acted or (record.doubt is not None and record.has_acted):
                 self.acted |= bit
         dates = [record.submitted_at for record in records]
         self.dates = min(dates), max(dates)
         """The first and the last date of a submit."""
-        self.ends = "\n".join([*[record.id[-SUFFIX:].rjust(SUFFIX) for record in records], ""])
+        self.ends = "\n".join([*[record.id[_END].rjust(SUFFIX) for record in records], ""])
         """The last `SUFFIX` characters of each id, and a line feed after each."""
         texts = [record.key or "" for record in records]
         # sorted by a function: pairs of key and offset would be a thousand objects, so that a collection begins
-        with_key = sorted([n for n, record in enumerate(records) if record.key is not None], key=texts.__getitem__)
+        with_key = sorted(compress(range(SIZE), texts), key=texts.__getitem__)
         self.keys = tuple([texts[offset] for offset in with_key])
         """The keys in their order. As a tuple of texts, the garbage collector does not visit them."""
         self.key_offsets = array("H", with_key)
@@ -197,6 +195,17 @@ class Block:
             if record is not None and record.id.endswith(end):
                 yield record
             at = self.ends.find(shown, at + 1)
+
+
+def _bitmaps(values: Sequence[str]) -> dict[str, int]:
+    """The bitmap of each value. Neighbours mostly have the same one, so a bitmap is changed once for a run of them."""
+    bitmaps: dict[str, int] = {}
+    begin, current = BITS[0], values[0]
+    for bit, value in zip(BITS, [*values, ""], strict=False):  # no value is empty
+        if value != current:
+            bitmaps[current] = bitmaps.get(current, 0) | bit - begin
+            begin, current = bit, value
+    return bitmaps
 
 
 def _look(records: Sequence[JobRecord | None], matches: Callable[[JobRecord], bool]) -> int:
