@@ -11,7 +11,7 @@ import msgspec
 from trio_jobs._engine import decide
 from trio_jobs._engine import events as ev
 from trio_jobs._engine.handlers import Handler
-from trio_jobs._engine.job_id import uuid7
+from trio_jobs._engine.job_id import CHANCE_BITS, uuid7
 from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.payload_digest import digest, same_digest
 from trio_jobs._errors import InvalidPayload, KeyConflict, UnknownKind, UsageError
@@ -167,7 +167,7 @@ class SubmissionFactory:
         if now is None:
             now = self._clock.now()
         due, deadline = submission.due, submission.deadline
-        job_id = uuid7(now, self._random_bits(74))
+        job_id = uuid7(now, self._random_bits(CHANCE_BITS))
         if due is None and deadline is None:  # as `decide.submit`, which has nothing to decide then
             return ev.Submitted(
                 seq=seq, at=now, job=job_id, kind=submission.handler.kind, payload=submission.body, key=submission.key,
