@@ -40,13 +40,13 @@ def wait(text: str) -> float:
 
 def ticket_days(text: str) -> float:
     """A number of days for which a ticket can be valid. Raises `argparse.ArgumentTypeError`."""
-    try:
-        days = float(text)
-    except ValueError:
-        days = 0.0
-    if not 0 < days <= 30:
-        raise argparse.ArgumentTypeError(f"it must be a number of days, more than 0 and at most 30, not {text!r:.100}")
-    return days
+
+    def check() -> float:
+        if not 0 < (days := float(text)) <= 30:
+            raise ValueError
+        return days
+
+    return _checked(check, f"a number of days, more than 0 and at most 30, not {text!r:.100}")
 
 
 def span(text: str) -> float:
