@@ -23,7 +23,7 @@ from support.certificates import make_certificate
 from support.forked_sdk import fork_sdk_processes
 from support.process_rig import end_served
 from support.rig import BOTH, IN_PROCESS, HostKind, make_clock
-from support.stalls import SEED, Stalls
+from support.stalls import STALLS, make_stalls
 from support.waiting import DEADLINE, time_limit
 from trio_jobs._runtime import seat_lock
 
@@ -107,8 +107,8 @@ def _limited(fn: Callable[..., Awaitable[None]], name: str, seconds: float) -> C
 @pytest.fixture(autouse=True)
 def stalls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """If TRIO_JOBS_STALLS is set, threads and processes of the test are paused now and then, see `support.stalls`."""
-    if SEED:
-        Stalls(f"{SEED} {request.node.nodeid}").install(monkeypatch)
+    if STALLS:
+        make_stalls(request.node.nodeid).install(monkeypatch)
 
 
 _numbers = itertools.count()
