@@ -139,6 +139,7 @@ CLOCK_STEPS: Final = "tests/runtime/test_clock_steps.py"
 CLOCKS: Final = "tests/runtime/test_clocks.py"
 HTTP: Final = "tests/server/test_http.py"
 WATCHDOG: Final = "tests/runtime/test_watchdog.py"
+ALARMS: Final = "tests/runtime/test_alarms.py"
 PAGE: Final = "tests/server/test_page.py"
 PAGE_LOGINS: Final = "tests/server/test_page_logins.py"
 STALLS: Final = "tests/stores/test_stalls.py"
@@ -2570,6 +2571,39 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "_runtime/watchdog.py",
         "        if asked_at is None and self._waiting < LOOKS and self._loop_waits():\n",
         "        if asked_at is None and self._waiting < 0 and self._loop_waits():\n",
+    ),
+    _M(
+        "looks at a busy loop",
+        "the thread of the watchdog wakes beside a busy loop, thousands of times",
+        WATCHDOG,
+        "_runtime/watchdog.py",
+        "            self._alarm.set(self.limit)\n            await trio.sleep(pause)\n",
+        "            await trio.sleep(pause)\n",
+    ),
+    _M(
+        "idle loop kept awake",
+        "the loop moves on the look of the watchdog though it is idle",
+        WATCHDOG,
+        "_runtime/watchdog.py",
+        "            if used - before < BUSY * pause:\n",
+        "            if used - before < 0:\n",
+    ),
+    _M(
+        "alarm set after its end",
+        "a timer is set by a number that may be that of another file",
+        ALARMS,
+        "_alarm.py",
+        "                os.close(self._timer)\n                self._timer = None\n",
+        "                os.close(self._timer)\n",
+    ),
+    _M(
+        "alarm not moved on",
+        "where the system has no timers, the watchdog wakes at the time that was set first",
+        ALARMS,
+        "_alarm.py",
+        "        while (left := self._at - time.monotonic()) > 0 and not self._has_rung.wait(left):\n"
+        "            pass\n",
+        "        self._has_rung.wait(max(self._at - time.monotonic(), 0))\n",
     ),
     _M(
         "one crash too many",

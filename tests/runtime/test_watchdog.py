@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.recording_sdk import RecordingSdk, RecordingThreadSdk
 from support.rig import open_queue
-from support.waiting import DEADLINE, wait_until
+from support.waiting import DEADLINE, deadline, wait_until
 from trio_jobs import Service
+from trio_jobs._alarm import open_alarm
 from trio_jobs._runtime import watchdog
 from trio_jobs._runtime.watchdog import Watchdog
 
@@ -106,9 +108,9 @@ async def test_a_plain_handler_that_blocks_its_own_thread_is_not_logged(words: W
         dog = dogs[0]._target.__self__  # type: ignore[attr-defined]
         its_look = dog._look
 
-        def look(now: float) -> None:
-            its_look(now)
+        def look(now: float) -> float:
             looks.release()
+            return its_look(now)  # type: ignore[no-any-return]
 
         dog._look = look
         await queue.result((await queue.submit(patient, "x")).job_id)
@@ -127,6 +129,92 @@ async def test_a_loop_that_waits_for_io_is_left_alone_and_one_that_blocks_afterw
     assert words.looks[said] <= looks + 6, "one that sees it, and as many as the limit has halves"
     await trio.to_thread.run_sync(words.wait_for, "continues after")
     dog.stop()
+
+
+class ScriptedAlarm:
+    """An alarm that ends a wait when the test says so."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self._wakes = threading.Semaphore(0)
+
+    def set(self, seconds: float) -> None:
+        self.times.append(seconds)
+
+    def ring(self) -> None:
+        self._wakes.release()
+
+    def wait(self) -> None:
+        assert self._wakes.acquire(timeout=DEADLINE)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """The seconds that the loop has taken of a processor, as the watchdog sees it."""
+    used = {"seconds": 0.0}
+
+    class Time:
+        monotonic = staticmethod(time.monotonic)
+
+        @staticmethod
+        def thread_time() -> float:
+            return used["seconds"]
+
+    monkeypatch.setattr(watchdog, "time", Time)
+    return used
+
+
+async def test_a_busy_loop_moves_on_the_next_look_until_it_is_idle(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, processor: dict[str, float]
+) -> None:
+    alarm = ScriptedAlarm()
+    monkeypatch.setattr(watchdog, "open_alarm", lambda: alarm)
+    dog = Watchdog(10.0)
+    async with trio.open_nursery() as nursery:
+        dog.start()
+        nursery.start_soon(dog.run)
+        for _ in range(2):  # it can become busy again
+            alarm.ring()
+            wait_until(lambda: alarm.times[-1:] == [5.0], "the watchdog has seen a loop that does not wait")
+            alarm.times.clear()
+            await wait_all_tasks_blocked()
+            for beats in range(1, 5):
+                assert alarm.times == [10.0] * beats
+                processor["seconds"] += 0.2
+                mock_clock.jump(5.0)
+                await wait_all_tasks_blocked()
+            for _ in range(3):
+                mock_clock.jump(5.0)
+                await wait_all_tasks_blocked()
+            assert alarm.times == [10.0] * 5, "the last time is the one after which it was idle"
+        dog.stop()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_loop_that_is_busy_and_then_blocks_is_logged(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+
+    class NotedAlarm(ScriptedAlarm):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wait = alarm.wait  # type: ignore[method-assign]
+            self.ring = alarm.ring  # type: ignore[method-assign]
+            self.close = alarm.close  # type: ignore[method-assign]
+
+        def set(self, seconds: float) -> None:
+            times.append(seconds)
+            alarm.set(seconds)
+
+    alarm = open_alarm()
+    monkeypatch.setattr(watchdog, "open_alarm", NotedAlarm)
+    async with service().open():
+        with deadline("the busy loop moves on the look"):
+            while times.count(LIMIT) < 10:
+                await trio.lowlevel.checkpoint()
+        a_function_that_blocks_the_loop(words)
 
 
 async def test_the_watchdog_ends_with_the_queue() -> None:

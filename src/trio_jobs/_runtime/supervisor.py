@@ -195,7 +195,7 @@ class Supervisor:
             self._watchdog.start()
         except RuntimeError as error:
             log.warning("the watchdog does not run yet, since its thread cannot start: %s", error)
-            self._start_loop(self._watchdog.start_later)
+        self._start_loop(self._watchdog.run)
 
     def _start_loop(self, loop: Callable[[], Awaitable[None]]) -> None:
         scope = trio.CancelScope(shield=True)

@@ -1,14 +1,15 @@
 """The watchdog: a thread that detects when Trio's event loop is blocked, and logs the stack of the loop.
 
 The thread looks at the loop's stack. A loop that waits for I/O is well, and is left alone, so that an idle process
-sleeps. Otherwise the thread schedules a callback in the loop, and checks half a limit later whether it was called. The
-only work in the loop is one assignment, a few times a second. The main cost is that the thread takes the GIL each time
-it wakes, so it wakes once per check, and not for each callback as well. A Trio instrument would detect more, but costs
-4 to 20 %.
+sleeps. Otherwise the thread schedules a callback in the loop, and checks half a limit later whether it was called. From
+then on, as long as the loop is busy, a task of the loop moves on the time of the next look, so that the thread wakes
+only if the loop is blocked: beside a busy loop, looks take up to a tenth of the time, see `_alarm`. In the loop this is
+a few assignments and system calls a second. A Trio instrument would detect more, but costs 4 to 20 %.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Final
 
 import trio
 
+from trio_jobs._alarm import Alarm, open_alarm
 from trio_jobs._log import Log
 
 __all__ = ["Watchdog"]
@@ -25,6 +27,7 @@ __all__ = ["Watchdog"]
 log: Final = Log("trio_jobs.watchdog")
 
 RETRY: Final = 60.0  #: seconds after which a thread that could not be started is tried again
+BUSY: Final = 0.02  #: of the time on a processor; below it the loop does not move on the time of the next look
 LOOKS: Final = 30  #: after so many looks at a loop that waits, a callback is scheduled: the loop may be another one
 
 
@@ -47,61 +50,80 @@ class Watchdog:
         self.blocked = self.looks = self.callbacks = 0
         self._loop_thread = threading.get_ident()
         self._token = trio.lowlevel.current_trio_token()
-        self._over = threading.Event()
+        self._is_over = False
+        self._alarm: Alarm | None = None
         self._asked_at: float | None = None
         """When the callback was scheduled, if it was not called yet; otherwise None."""
+        self._answered = trio.Event()
         self._warned = False
         self._waiting = 0
         """How many looks at a loop that waits have followed each other."""
-        self._pause = limit
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread. Raises `RuntimeError` if the system has no more threads; it can be called again then."""
-        thread = threading.Thread(target=self._run, name="trio-jobs watchdog", daemon=True)
+        """Start the thread. Raises `RuntimeError` if the system has no more threads; `run` tries again then."""
+        thread = threading.Thread(target=self._run_thread, name="trio-jobs watchdog", daemon=True)
         thread.start()
         self._thread = thread
 
-    async def start_later(self) -> None:
-        """Try to start the thread every `RETRY` seconds until it starts.
+    async def run(self) -> None:
+        """Move on the time of the next look while the loop is busy. If the thread could not start, try it again first.
 
         Cancelled:
-            The thread is not started.
+            The thread looks at fixed intervals, until `stop`.
         """
-        while True:
+        while self._thread is None:
             await trio.sleep(RETRY)
-            try:
+            with contextlib.suppress(RuntimeError):
                 self.start()
-            except RuntimeError:
-                continue
-            return
+        while True:
+            await self._answered.wait()
+            self._answered = trio.Event()
+            await self._move_on()
+
+    async def _move_on(self) -> None:
+        used, pause = time.thread_time(), self.limit / 2
+        while self._alarm is not None:
+            self._alarm.set(self.limit)
+            await trio.sleep(pause)
+            before, used = used, time.thread_time()
+            if used - before < BUSY * pause:
+                return
 
     def stop(self) -> None:
         """End the thread. Returns at once, without waiting for it."""
-        self._over.set()
+        self._is_over = True
+        if self._alarm is not None:
+            self._alarm.ring()
 
-    def _run(self) -> None:
-        while not self._over.wait(self._pause):
-            try:
-                self._look(time.monotonic())
-            except (trio.RunFinishedError, OSError):  # an OSError after an error of Trio itself, which is closed then
-                return
+    def _run_thread(self) -> None:
+        self._alarm = alarm = open_alarm()
+        with contextlib.closing(alarm):
+            alarm.set(self.limit)
+            while not self._is_over:
+                alarm.wait()
+                if not self._is_over:
+                    try:
+                        alarm.set(self._look(time.monotonic()))
+                    except (trio.RunFinishedError, OSError):  # OSError: after an error of Trio itself, it is closed
+                        return
 
-    def _look(self, now: float) -> None:
+    def _look(self, now: float) -> float:
+        """Returns the seconds until the next look."""
         asked_at = self._asked_at  # read once, since the callback may reset it at any time
         self.looks += 1
         if asked_at is None and self._waiting < LOOKS and self._loop_waits():
             self._waiting += 1
-            self._pause = self.limit
-        elif asked_at is None:
+            return self.limit
+        if asked_at is None:
             self._waiting = 0
             self.callbacks += 1
-            self._pause = self.limit / 2
             self._asked_at = now
             self._token.run_sync_soon(self._answer)
         elif now - asked_at >= self.limit and not self._warned:
             self._warned = True
             self._warn(now - asked_at)
+        return self.limit / 2
 
     def _loop_waits(self) -> bool:
         """Whether the loop is seen where Trio waits for I/O. In guest mode it never is, since another loop waits."""
@@ -117,6 +139,7 @@ class Watchdog:
     def _answer(self) -> None:
         """The callback. Runs in the thread of the event loop."""
         asked_at, self._asked_at = self._asked_at, None
+        self._answered.set()
         if self._warned and asked_at is not None:
             self._warned = False
             log.warning("the event loop continues after %.2f s", time.monotonic() - asked_at)
