@@ -75,6 +75,9 @@ class TrioJobsError(Copyable):
 class UsageError(TrioJobsError):
     """The call, its arguments or the state of the queue do not allow the operation. Nothing was changed."""
 
+    index: int | None = None
+    """Which of the jobs of `submit_many` is refused, from 0; None if no single one is, and for other calls."""
+
 
 class InvalidHandler(UsageError):
     """A function cannot be a handler as it is declared. Raised by `Service.handler`."""
@@ -120,14 +123,10 @@ class InvalidPayload(UsageError):
     why: Final[str]
     """What is wrong with the payload."""
 
-    index: Final[int | None]
-    """Which of the jobs of `submit_many` has it, from 0; None for other submits."""
-
-    def __init__(self, kind: str, why: str, index: int | None = None) -> None:
+    def __init__(self, kind: str, why: str) -> None:
         self.kind = kind
         self.why = why
-        self.index = index
-        super().__init__(f"{'' if index is None else f'jobs[{index}]: '}payload for {kind!r} refused: {why}")
+        super().__init__(f"payload for {kind!r} refused: {why}")
 
 
 class KeyConflict(UsageError):
@@ -143,10 +142,14 @@ class KeyConflict(UsageError):
     job_id: Final[str]
     """The job to which the key belongs."""
 
+    why: Final[str]
+    """Whether the job can be corrected; empty if that is not known."""
+
     def __init__(self, kind: str, key: str, job_id: str, why: str = "") -> None:
         self.kind = kind
         self.key = key
         self.job_id = job_id
+        self.why = why
         more = f"; {why}" if why else ""
         super().__init__(f"key {key!r} of {kind!r} already belongs to job {job_id}, which has another payload{more}")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from trio_jobs._errors import UsageError
 
@@ -19,6 +19,7 @@ __all__ = [
     "MAX_WAIT",
     "check_by",
     "check_date",
+    "check_each",
     "check_factory",
     "check_labels",
     "check_manager",
@@ -29,11 +30,15 @@ __all__ = [
     "check_seconds",
     "check_text",
     "check_wait",
+    "name_job",
     "plain",
     "plain_int",
     "plain_text",
     "unknown_keyword",
 ]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 MAX_WAIT: Final = 36_525 * 86_400
 """The longest wait, in seconds: 100 years."""
@@ -55,6 +60,28 @@ MAX_LABELS: Final = 8
 
 MAX_LABEL: Final = 64
 """The longest name and the longest value of a label, in characters."""
+
+
+def check_each(check: Callable[[_T], _R], jobs: Iterable[_T]) -> list[_R]:
+    """Check each job of a submit of many, and return what the checks return.
+
+    Raises:
+        UsageError: A check raised it; it names the job.
+    """
+    found = []
+    for index, job in enumerate(jobs):
+        try:
+            found.append(check(job))
+        except UsageError as error:
+            name_job(error, index)
+            raise
+    return found
+
+
+def name_job(error: UsageError, index: int) -> None:
+    """Let an error name the job of a submit of many that is refused, in its attribute and in its message."""
+    error.index = index
+    error.args = (f"jobs[{index}]: {error}",)
 
 
 def check_seconds(name: str, value: float, *, zero: bool = True) -> float:

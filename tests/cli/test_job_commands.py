@@ -10,13 +10,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import trio_jobs
 from support.waiting import deadline
-from trio_jobs import Fail, JobChanged, JobClaimed, KeyConflict, Queue, Service, State, UsageError
+from trio_jobs import Fail, JobChanged, JobClaimed, KeyConflict, Queue, Service, State, UnknownKind, UsageError
 from trio_jobs._cli.arguments import parser
 from trio_jobs._cli.commands import COMMANDS
 
@@ -157,6 +158,47 @@ async def test_a_payload_that_is_refused_is_named_by_its_line(capsys: Any, tmp_p
         with pytest.raises(UsageError, match=r"^line 4: payload for 'post' refused: "):
             await ada("submit-many", str(tmp_path / "jobs"))
         assert queue.job_ids() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ('{"kind": "nobody", "payload": {}}', UnknownKind, "line 4: no handler is registered for kind 'nobody'"),
+        ('{"kind": "post", "payload": {"n": 2}, "key": "A-1"}', KeyConflict, "line 4: key 'A-1' of 'post' already"),
+        (
+            '{"kind": "post", "payload": {}, "delay": 9, "deadline_after": 1}',
+            UsageError,
+            "line 4: the deadline must be",
+        ),
+        (
+            '{"kind": "post", "payload": {}, "labels": {"a=b": "c"}}',
+            UsageError,
+            "line 4: the name of a label has no '='",
+        ),
+    ],
+)
+async def test_a_job_that_is_refused_for_another_reason_is_named_by_its_line_too(
+    capsys: Any, tmp_path: Path, line: str, error: type[UsageError], message: str
+) -> None:
+    async with desk(capsys) as (queue, _, ada, _):
+        (tmp_path / "jobs").write_text(f'\n{{"kind": "post", "payload": {{}}, "key": "A-1"}}\n\n{line}\n')
+        with pytest.raises(error) as raised:
+            await ada("submit-many", str(tmp_path / "jobs"))
+        assert str(raised.value).startswith(message)
+        assert queue.job_ids() == []
+
+
+@pytest.mark.parametrize("index", [None, 7])
+async def test_an_error_that_names_no_line_of_the_file_is_shown_as_it_is(index: int | None, tmp_path: Path) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        error = UsageError("jobs[0]: no")
+        error.index = index
+        raise error
+
+    (tmp_path / "jobs").write_text('{"kind": "post"}')
+    client: Any = SimpleNamespace(submit_many=refuse)
+    with pytest.raises(UsageError, match=r"^jobs\[0\]: no$"):
+        await COMMANDS["submit-many"](client, parser().parse_args(["submit-many", str(tmp_path / "jobs")]))
 
 
 async def test_a_day_at_a_support_desk(capsys: Any, tmp_path: Path) -> None:

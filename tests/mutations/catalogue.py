@@ -76,6 +76,7 @@ RETENTION: Final = "tests/runtime/test_retention.py"
 STOP: Final = "tests/server/test_stop.py"
 ORIGINS: Final = "tests/server/test_origins.py"
 API: Final = "tests/server/test_api.py"
+REFUSED_JOBS: Final = "tests/client/test_refused_jobs.py"
 PROXIES: Final = "tests/server/test_proxies_read_the_same.py"
 HTTP_TICKETS: Final = "tests/server/test_http_tickets.py"
 PUBLIC_URL: Final = "tests/server/test_public_url.py"
@@ -4615,10 +4616,67 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     _M(
         "refused job of many not named",
         "of 500 jobs that are submitted together one is refused, and nobody is told which",
-        API,
-        "_runtime/submission.py",
-        "raise InvalidPayload(error.kind, error.why, index) from error.__cause__",
-        "raise",
+        REFUSED_JOBS,
+        "_validation.py",
+        "            name_job(error, index)\n",
+        "",
+    ),
+    _M(
+        "conflict of one of many not named",
+        "of 500 jobs that are submitted together one has a key that is taken, and nobody is told which job it is",
+        REFUSED_JOBS,
+        "_runtime/batch.py",
+        "check_each(find, self._firsts)",
+        "[*map(find, self._firsts)]",
+    ),
+    _M(
+        "index not sent",
+        "a program is told which of its jobs is refused by a queue of its own, but not by a server",
+        REFUSED_JOBS,
+        "_server/rpc_errors.py",
+        "if isinstance(error, e.UsageError) and error.index is not None:",
+        "if False:",
+    ),
+    _M(
+        "kind of a refusal lost on its way",
+        "a program that catches InvalidPayload catches that of a queue of its own, but not that of a server",
+        REFUSED_JOBS,
+        "_client/errors.py",
+        'case ErrorCode.INVALID_PARAMS if data.problem == "invalid-payload":',
+        "case ErrorCode.INVALID_PARAMS if False:",
+    ),
+    _M(
+        "index of what cannot be decoded not sent",
+        "of 500 jobs one has a kind that is a number, and only a text says which",
+        REFUSED_JOBS,
+        "_wire/json_errors.py",
+        "return None if found is None else int(found[1])",
+        "return None",
+    ),
+    _M(
+        "index sent for an empty line",
+        "a line of a file is named as wrong that is an empty one, or the one before",
+        "tests/cli/test_job_commands.py",
+        "_cli/job_commands.py",
+        "dict(enumerate(lines)).get(-1 if error.index is None else error.index)",
+        "None if error.index is None else error.index + 1",
+    ),
+    _M(
+        "job outside of the bounds named by a batch",
+        "who submits many jobs with a token of his company learns the id of a job of another one",
+        BOUNDS,
+        "_server/bound_backend.py",
+        "        except KeyConflict:  # with a job that was submitted during the wait\n"
+        "            check_each(check_key, jobs)\n",
+        "        except KeyConflict:\n",
+    ),
+    _M(
+        "known jobs of a batch counted again",
+        "who repeats a submit of many jobs for later, since he has not got the answer, is told that the queue is full",
+        "tests/runtime/test_submit_many.py",
+        "_runtime/admission.py",
+        "(later := len(fresh) - slots(fresh))",
+        "(later := len(jobs) - slots(fresh))",
     ),
     _M(
         "wait checked too late",

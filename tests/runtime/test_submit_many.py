@@ -106,6 +106,14 @@ async def test_scheduled_jobs_of_a_batch_count_towards_max_waiting(autojump_cloc
         await queue.submit_many([NewJob("work", str(n), delay=9) for n in range(2)])
 
 
+async def test_a_batch_of_known_keys_is_answered_whatever_waits(autojump_clock: MockClock) -> None:
+    async with open_queue(work_service(RecordingSdk(), max_waiting=2)) as queue:
+        batch = [NewJob("work", str(n), key=str(n), delay=9) for n in range(2)]
+        first = await queue.submit_many(batch)
+        again = await queue.submit_many([*batch, *batch])
+        assert [(r.job_id, r.created) for r in again] == [(r.job_id, False) for r in [*first, *first]]
+
+
 async def test_a_job_that_became_due_while_its_batch_waited_runs(autojump_clock: MockClock) -> None:
     sdk = RecordingSdk()
     async with open_queue(work_service(sdk, buffer=1)) as queue:

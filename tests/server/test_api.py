@@ -216,8 +216,9 @@ async def test_a_pointer_begins_at_the_body_of_the_request_whatever_the_method()
 
 
 def test_a_pointer_escapes_what_separates_its_parts() -> None:
-    errors = field_errors("Expected `int` - at `$.a/b[3].c~d`; Expected `str` - at `$[...]`; too long")
-    assert [error.pointer for error in errors] == ["/a~1b/3/c~0d", "/...", ""]
+    why = "Expected `int` - at `$.a/b[3].c~d`; Expected `str` - at `$[...]`; Expected `str` - at `key` in `$.a`; no"
+    errors = field_errors(why)
+    assert [error.pointer for error in errors] == ["/a~1b/3/c~0d", "/...", "/a", ""]
 
 
 BAD_BODIES = {

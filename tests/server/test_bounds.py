@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from support.server import OWNER, Bench, Raw, bench, make_service
 from support.waiting import deadline
-from trio_jobs import AmbiguousJob, JobFailed, JobNotFound, PermissionDenied, Token, connect
+from trio_jobs import AmbiguousJob, JobFailed, JobNotFound, NewJob, PermissionDenied, Token, connect
+from trio_jobs._backend_commands import NewSubmit
 from trio_jobs._engine.bounds import Bounds
 from trio_jobs._engine.job_filter import JobFilter
 from trio_jobs._runtime.queue import runtime_of
@@ -202,6 +203,50 @@ async def test_a_key_of_a_job_outside_of_the_bounds_names_no_job() -> None:
         known = await client.ask("jobs.submit", kind="double", payload=1, key="K-double+")
         assert known["job"] == jobs.by_name["double+"]
         await close(client)
+
+
+async def test_of_many_jobs_the_one_outside_of_the_bounds_is_named_and_none_is_accepted() -> None:
+    async with filled() as (b, jobs):
+        async with connect(b.server.url, token=BOTH.secret) as client:
+            good, before = NewJob("double", 3), (await b.queue.count()).total
+            for bad in (
+                NewJob("fail", "no"),
+                NewJob("double", 3, labels={"company": "other"}),
+                NewJob("double", 1, key="K-double"),
+                NewJob("double", 2, key="K-double"),
+            ):
+                for index in range(3):
+                    with pytest.raises(PermissionDenied, match=rf"^jobs\[{index}\]: ") as raised:
+                        await client.submit_many([*[good] * index, bad, *[good] * (2 - index)])
+                    assert raised.value.index == index
+                    assert jobs.by_name["double"] not in str(raised.value)
+            assert (await b.queue.count()).total == before
+
+
+@pytest.mark.parametrize("payload", [1, 2], ids=["the same payload", "another payload"])
+async def test_a_key_taken_while_a_submit_of_many_waits_names_no_job_outside_of_the_bounds(payload: int) -> None:
+    async with filled() as (b, _):
+        backend = b.queue.backend
+
+        class Slow:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(backend, name)
+
+            async def submit_many(self, jobs: Any, **options: Any) -> Any:
+                await b.queue.submit("double", 1, key="taken")
+                return await backend.submit_many(jobs, **options)
+
+        wrapped: Any = Slow()
+        many = [
+            NewSubmit(
+                kind="double", payload=number, key=key, due_at=None, delay=None, deadline_at=None, deadline_after=None,
+                labels=None,
+            )
+            for number, key in ((5, None), (payload, "taken"))
+        ]  # fmt: skip
+        with pytest.raises(PermissionDenied, match=r"^jobs\[1\]: the key is in use by a job outside") as raised:
+            await BoundBackend(wrapped, Bounds(None, ACME)).submit_many(many, wait=1.0, by=None)
+        assert raised.value.index == 1
 
 
 async def test_the_end_of_an_id_is_ambiguous_only_within_the_bounds() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,8 +22,6 @@ from trio_jobs._errors import UsageError
 from trio_jobs._wire.commands import NewJob as SentJob
 
 __all__ = ["COMMANDS"]
-
-_INDEX: Final = re.compile(r"jobs\[(\d+)\]: ")  #: which job of a submit of many is refused
 
 
 async def correct(client: Client, arguments: argparse.Namespace) -> int:
@@ -70,10 +67,10 @@ async def submit_many(client: Client, arguments: argparse.Namespace) -> int:
     try:
         receipts = await client.submit_many([*lines.values()], wait=arguments.wait)
     except UsageError as error:
-        found = _INDEX.match(str(error))
-        if found is None:
-            raise
-        raise UsageError(f"line {[*lines][int(found[1])]}: {str(error)[found.end() :]}") from None
+        line = dict(enumerate(lines)).get(-1 if error.index is None else error.index)
+        if line is not None:
+            error.args = (f"line {line}: {str(error).removeprefix(f'jobs[{error.index}]: ')}",)
+        raise
     for receipt in receipts:
         known = "" if receipt.created else " (the existing job with this key)"
         answer = {"job": receipt.job_id, "created": receipt.created, "state": receipt.state}

@@ -124,9 +124,10 @@ class Client(ClientCommands):
         Raises:
             QueueFull: No slot was free within `wait` seconds.
             KeyConflict: A job with the same key has another payload.
-            InvalidPayload: The payload is larger than 1 MiB or than a proxy before the server accepts, or nested deeper
-                than 100 levels.
-            UsageError: The arguments or the payload are invalid, or no handler has that name.
+            InvalidPayload: The payload does not fit the handler's type, is larger than 1 MiB or than a proxy before the
+                server accepts, or is nested deeper than 100 levels.
+            UnknownKind: No handler has that name.
+            UsageError: Another argument is not valid.
             QueueClosed: The queue is draining or has stopped.
             OutcomeUnknown: The connection was lost, and it is not known whether the job was accepted.
 

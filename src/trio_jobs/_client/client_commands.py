@@ -17,6 +17,7 @@ from trio_jobs._engine.new_job import NewJob
 from trio_jobs._validation import (
     MAX_KEY,
     check_date,
+    check_each,
     check_labels,
     check_note,
     check_number,
@@ -43,14 +44,17 @@ class ClientCommands(ClientHistories):
         Raises:
             QueueFull: There was not.
             KeyConflict: A key belongs to a job with another payload.
-            UsageError: An argument is not valid.
+            InvalidPayload: A payload does not fit its handler's type, is too large or nested too deep.
+            UnknownKind: No handler has that name.
+            UsageError: An argument is not valid. If one of the jobs is refused, `index` of this and of the three above
+                says which; None from a server that does not send it.
             QueueClosed: The queue is draining or has stopped.
             OutcomeUnknown: The connection was lost, and it is not known whether they were accepted.
 
         Cancelled:
             The jobs may have been accepted.
         """
-        params = c.SubmitMany([_new_job(job) for job in jobs], check_seconds("wait", wait))
+        params = c.SubmitMany(check_each(_new_job, jobs), check_seconds("wait", wait))
         got = await self._request(
             lambda: Request("jobs.submit_many", lambda longest: params, "submit"),
             c.SubmitManyResult,
@@ -123,8 +127,9 @@ class ClientCommands(ClientHistories):
             JobChanged: The job has changed since event `if_seq`.
             JobMayHaveActed: It may have done its work, or a step of it.
             InvalidState: It is open or completed.
-            InvalidPayload: The payload is larger than 1 MiB, or nested deeper than 100 levels.
-            UsageError: The payload does not fit the handler, or is the present one.
+            InvalidPayload: The payload does not fit the handler's type, is larger than 1 MiB, or is nested deeper than
+                100 levels.
+            UsageError: The payload is the present one.
 
         Cancelled:
             The job may have been corrected.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from trio_jobs import _errors as e
 from trio_jobs._engine.json_values import moment
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
 from trio_jobs._operator_errors import JobChanged, JobClaimed
+from trio_jobs._validation import name_job
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.jsonrpc import ErrorBody
 from trio_jobs._wire.schemas import ErrorData
@@ -14,8 +17,18 @@ __all__ = ["as_exception"]
 
 
 def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
-    """The exception for an error answer. kind: the kind of a submitted job."""
+    """The exception for an error answer. kind: the kind of a submitted job, for servers that do not send it."""
     data = error.data or ErrorData()
+    if data.index is None:
+        return _exception(error, data, data.kind or kind)
+    bare = msgspec.structs.replace(error, message=error.message.removeprefix(f"jobs[{data.index}]: "))
+    made = _exception(bare, data, data.kind or kind)
+    if isinstance(made, e.UsageError):
+        name_job(made, data.index)
+    return made
+
+
+def _exception(error: ErrorBody, data: ErrorData, kind: str) -> e.TrioJobsError:
     job = data.job or "?"
     match error.code:
         case ErrorCode.JOB_NOT_FOUND:
@@ -30,7 +43,8 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
         case ErrorCode.QUEUE_FULL:
             return e.QueueFull(data.capacity or 0, data.waiting or 0, data.retry_after or 0.1)
         case ErrorCode.KEY_CONFLICT:
-            return e.KeyConflict(kind, data.key or "?", job, error.message.partition("another payload; ")[2])
+            why = error.message.partition("another payload; ")[2] if data.why is None else data.why
+            return e.KeyConflict(kind, data.key or "?", job, why)
         case ErrorCode.JOB_CHANGED:
             return JobChanged(job, data.state or "?", data.if_seq or 0, data.seq or 0)
         case ErrorCode.JOB_CLAIMED:
@@ -45,6 +59,10 @@ def as_exception(error: ErrorBody, kind: str = "") -> e.TrioJobsError:
             return e.StoreError(error.message)
         case ErrorCode.PERMISSION_DENIED:
             return e.PermissionDenied(error.message)
+        case ErrorCode.INVALID_PARAMS if data.problem == "invalid-payload":
+            return e.InvalidPayload(kind, data.why or error.message)
+        case ErrorCode.INVALID_PARAMS if data.problem == "unknown-kind":
+            return e.UnknownKind(kind, tuple(data.known or ()))
         case ErrorCode.INVALID_PARAMS | ErrorCode.INVALID_REQUEST | ErrorCode.UNKNOWN_METHOD:
             return e.UsageError(error.message)
     return e.TrioJobsError(f"error of the server: {error.message} ({error.code})")

@@ -17,6 +17,7 @@ from trio_jobs._engine.jobs import JobRecord, Receipt, State
 from trio_jobs._engine.key_tombstones import KeyTombstone
 from trio_jobs._engine.new_job import NewJob
 from trio_jobs._errors import KeyConflict, QueueClosed, QueueFull, StoreError, TrioJobsError, UsageError
+from trio_jobs._runtime.batch import Batch, slots
 from trio_jobs._runtime.caller import CallerCheck
 from trio_jobs._runtime.commit_waiter import CommitWaiter
 from trio_jobs._runtime.corrections import Corrections, is_new_after
@@ -26,7 +27,7 @@ from trio_jobs._runtime.job_channel import JobChannel
 from trio_jobs._runtime.pending_submits import PendingSubmit, PendingSubmits
 from trio_jobs._runtime.scheduler import Scheduler
 from trio_jobs._runtime.shared_state import Estimates, JobWaiters, QueueStatus
-from trio_jobs._runtime.submission import Submission, SubmissionFactory, without_repeated_keys
+from trio_jobs._runtime.submission import Submission, SubmissionFactory
 from trio_jobs._validation import check_by, check_seconds
 
 __all__ = ["Admission"]
@@ -172,37 +173,35 @@ class Admission:
     @trio.lowlevel.enable_ki_protection
     async def submit_many(self, jobs: Sequence[NewJob], *, by: str | None) -> list[Receipt]:
         by = check_by(by)
-        submissions = self._submissions.of_all(jobs)
-        firsts = without_repeated_keys(submissions)
+        batch = Batch(self._submissions.of_all(jobs))
         await checkpoint_if_cancelled()
         self.refuse_if_closing()
-        later = sum(new.due is not None for new in firsts)
-        if later:
+        fresh = batch.look_up(self._receipt_of_known)
+        if (later := len(fresh) - slots(fresh)) > 0:
             self.refuse_if_too_many_wait(later)
-        self._refuse_if_too_many(self._slots_for(firsts))
+        self._refuse_if_too_many(slots(fresh))
         reserved = 0
         if self._many.locked():
             self._refuse_own_wait()
         try:
             async with self._many:  # two callers, each with half of the slots, would wait for each other
                 # counted again after the wait: the store may have rejected the job to which a known key belonged
-                while reserved < (needed := self._slots_for(firsts)):
+                while reserved < (needed := slots(batch.look_up(self._receipt_of_known))):
                     self._refuse_if_too_many(needed)
                     while reserved < needed:
                         self.refuse_if_closing()  # a caller that begins to wait after `close` would not be woken
                         await self._wait_for_slot()
                         reserved += 1
             self.refuse_if_closing()
-            fresh = [new for new in firsts if self._receipt_of_known(new) is None]
+            fresh = batch.look_up(self._receipt_of_known)
             pending = self._append_pending(fresh, by) if self._durable else []
             accepted = [] if self._durable else self._accept_all(fresh, by)
-            reserved -= sum(new.due is None for new in fresh)
+            reserved -= slots(fresh)
         finally:
             for _ in range(reserved):
                 self._channel.release()
         accepted = accepted or await self.pending.receipts(pending)
-        by_submission = dict(zip(map(id, fresh), accepted, strict=True))
-        receipts = [by_submission.get(id(new)) or self._known_receipt(new) for new in submissions]
+        receipts = batch.receipts(fresh, accepted)
         for receipt in receipts:
             await self._known_committed(receipt.job_id)
         return receipts
@@ -344,11 +343,6 @@ class Admission:
         else:
             await self._commits.first_event(job_id)
 
-    def _known_receipt(self, new: Submission) -> Receipt:
-        known = self._receipt_of_known(new)
-        assert known is not None
-        return known
-
     # slots
 
     async def _reserve(self, wait: float | None) -> None:
@@ -374,14 +368,6 @@ class Admission:
         """Release the slot that was reserved for a submit whose event could not be appended."""
         if new.due is None:
             self._channel.release()
-
-    def _slots_for(self, submissions: Sequence[Submission]) -> int:
-        """Return how many of these jobs need a slot now.
-
-        Raises:
-            KeyConflict: A key belongs to a job with another payload.
-        """
-        return sum(new.due is None and self._receipt_of_known(new) is None for new in submissions)
 
     def _refuse_if_too_many(self, needed: int) -> None:
         if needed > self._channel.capacity:

@@ -154,6 +154,8 @@ class Queue(QueueOperations):
             The receipts, in the order of `jobs`.
 
         Raises:
+            UsageError: As `submit`; no job was accepted. If one of the jobs is refused, `index` says which, and the
+                message begins with it.
             TrioJobsError: As `submit`; no job was accepted.
 
         Cancelled:

@@ -14,11 +14,11 @@ from trio_jobs._engine.handlers import Handler
 from trio_jobs._engine.job_id import CHANCE_BITS, uuid7
 from trio_jobs._engine.new_job import NewJob
 from trio_jobs._engine.payload_digest import digest, same_digest
-from trio_jobs._errors import InvalidPayload, KeyConflict, UnknownKind, UsageError
+from trio_jobs._errors import UnknownKind, UsageError
 from trio_jobs._ports import Clock
-from trio_jobs._validation import MAX_KEY, check_date, check_labels, check_text, check_wait, plain_text
+from trio_jobs._validation import MAX_KEY, check_date, check_each, check_labels, check_text, check_wait, plain_text
 
-__all__ = ["Submission", "SubmissionFactory", "without_repeated_keys"]
+__all__ = ["Submission", "SubmissionFactory"]
 
 UNNOTICED: Final = 0.001  #: seconds that a submit takes without a wait
 
@@ -104,14 +104,8 @@ class SubmissionFactory:
         return found
 
     def of_all(self, jobs: Sequence[NewJob]) -> list[Submission]:
-        """As `make`, for several jobs."""
-        found = []
-        for index, job in enumerate(jobs):
-            try:
-                found.append(self.of(job))
-            except InvalidPayload as error:
-                raise InvalidPayload(error.kind, error.why, index) from error.__cause__
-        return found
+        """As `make`, for several jobs. An error names the job."""
+        return check_each(self.of, jobs)
 
     def of(self, job: NewJob) -> Submission:
         """As `make`, for a job whose arguments are together."""
@@ -209,17 +203,3 @@ def _moment(at_name: str, at: datetime | None, after_name: str, after: float | N
 def _seconds(moment: Moment, now: float) -> float:
     """The seconds from now, below 0 for a date in the past."""
     return moment.seconds if moment.at is None else moment.at - now
-
-
-def without_repeated_keys(submissions: Sequence[Submission]) -> list[Submission]:
-    """Return the first submission of each key, and all submissions without a key.
-
-    Raises:
-        KeyConflict: Two submissions have the same key and different payloads.
-    """
-    firsts: dict[object, Submission] = {}
-    for new in submissions:
-        first = firsts.setdefault(id(new) if new.key is None else (new.handler.kind, new.key), new)
-        if first.digest != new.digest:
-            raise KeyConflict(new.handler.kind, first.key or "", "(the first with this key)")
-    return list(firsts.values())

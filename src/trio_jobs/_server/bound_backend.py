@@ -30,6 +30,7 @@ from trio_jobs._engine.progress import Progress
 from trio_jobs._engine.status import Health, Statistics
 from trio_jobs._errors import KeyConflict, PermissionDenied
 from trio_jobs._lookup_errors import AmbiguousJob, JobNotFound
+from trio_jobs._validation import check_each
 
 __all__ = ["BoundBackend", "bound", "restricted"]
 
@@ -248,14 +249,19 @@ class BoundBackend:
         return own or None
 
     async def submit_many(self, jobs: Sequence[NewSubmit], *, wait: float, by: str | None) -> list[Receipt]:
-        for job in jobs:
+        def check_key(job: NewSubmit) -> None:
             if job.key is not None:
                 self._check_key(job.kind, job.key)
-        own = [attrs.evolve(job, labels=self._labels(job.kind, job.labels)) for job in jobs]
-        receipts = await self._backend.submit_many(own, wait=wait, by=by)
-        for job, receipt in zip(jobs, receipts, strict=True):
-            if not receipt.created and job.key is not None:
-                self._check_key(job.kind, job.key)
+
+        check_each(check_key, jobs)
+        own = check_each(lambda job: attrs.evolve(job, labels=self._labels(job.kind, job.labels)), jobs)
+        try:
+            receipts = await self._backend.submit_many(own, wait=wait, by=by)
+        except KeyConflict:  # with a job that was submitted during the wait
+            check_each(check_key, jobs)
+            raise
+        if not all(receipt.created for receipt in receipts):
+            check_each(check_key, jobs)
         return receipts
 
     async def cancel_many(

@@ -47,14 +47,14 @@ def problem_response(method: str, error: Exception, *, key: str | None = None, s
         key: The key of a submit.
         submits: Whether the request submits a job.
     """
+    refusal = as_rpc_error(method, error)
     if isinstance(error, InvalidPayload):
-        problem = problem_of("invalid-payload", 422, str(error), code=ErrorCode.INVALID_PARAMS)
+        problem = problem_of("invalid-payload", 422, refusal.message, code=refusal.code, data=refusal.data)
         many = "" if error.index is None else f"/jobs/{error.index}"
         within = "" if method == "jobs.submit" else f"{many}/payload"
         return problem_page(msgspec.structs.replace(problem, errors=field_errors(error.why, within)))
     if isinstance(error, UnknownKind):
-        return problem_page(problem_of("unknown-kind", 404, str(error), code=ErrorCode.INVALID_PARAMS))
-    refusal = as_rpc_error(method, error)
+        return problem_page(problem_of("unknown-kind", 404, refusal.message, code=refusal.code, data=refusal.data))
     return _of_rpc(refusal, key, submits)
 
 

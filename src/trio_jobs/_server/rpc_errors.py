@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from trio_jobs import _errors as e
 from trio_jobs._log import Log
 from trio_jobs._lookup_errors import AmbiguousJob, InvalidCursor, JobNotFound
@@ -44,7 +46,14 @@ def as_rpc_error(method: str, error: Exception) -> RpcError:
         case e.InvalidState():
             code, data = ErrorCode.INVALID_STATE, ErrorData(job=error.job_id, state=error.state)
         case e.KeyConflict():
-            code, data = ErrorCode.KEY_CONFLICT, ErrorData(job=error.job_id, key=error.key)
+            code = ErrorCode.KEY_CONFLICT
+            data = ErrorData(job=error.job_id, kind=error.kind, key=error.key, why=error.why)
+        case e.InvalidPayload():
+            code = ErrorCode.INVALID_PARAMS
+            data = ErrorData(problem="invalid-payload", kind=error.kind, why=error.why)
+        case e.UnknownKind():
+            code = ErrorCode.INVALID_PARAMS
+            data = ErrorData(problem="unknown-kind", kind=error.kind, known=[*error.known])
         case e.QueueFull():
             code = ErrorCode.QUEUE_FULL
             data = ErrorData(capacity=error.capacity, waiting=error.waiting, retry_after=error.retry_after)
@@ -58,6 +67,8 @@ def as_rpc_error(method: str, error: Exception) -> RpcError:
             code = ErrorCode.PERMISSION_DENIED
         case e.UsageError():
             code = ErrorCode.INVALID_PARAMS
+    if isinstance(error, e.UsageError) and error.index is not None:
+        data = msgspec.structs.replace(data or ErrorData(), index=error.index)
     return RpcError(code, str(error), data)
 
 

@@ -16,7 +16,7 @@ from msgspec import Raw, inspect
 
 from trio_jobs._wire.codes import ErrorCode
 from trio_jobs._wire.json_errors import what_is_wrong
-from trio_jobs._wire.jsonrpc import RpcError
+from trio_jobs._wire.jsonrpc import RpcError, invalid_params
 from trio_jobs._wire.routes import Route
 
 __all__ = ["DATES", "QueryField", "build_params", "idempotency_key", "is_json", "query_fields", "read_query"]
@@ -150,7 +150,7 @@ def build_params(
     try:
         return msgspec.json.decode(msgspec.json.encode(values), type=route.row.params)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise _bad(f"{route.method}: {error}") from None
+        raise invalid_params(route.method, error) from None
 
 
 def _value(body: bytes) -> Raw:

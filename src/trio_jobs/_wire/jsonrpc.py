@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from trio_jobs._validation import plain
 from trio_jobs._wire.codes import ErrorCode
-from trio_jobs._wire.json_errors import what_is_wrong
+from trio_jobs._wire.json_errors import what_is_wrong, which_job
 from trio_jobs._wire.methods import METHODS, NOTIFICATIONS, Method
 from trio_jobs._wire.schemas import ErrorData, RequestId
 
@@ -26,6 +26,7 @@ __all__ = [
     "encode_notification",
     "encode_request",
     "encode_result",
+    "invalid_params",
     "read_from_server",
 ]
 
@@ -138,7 +139,14 @@ def decode_request(text: str | bytes) -> tuple[RequestId, Method, Any]:
     try:
         return request.id, method, _decode_params[method.name](request.params)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"{method.name}: {error}", request_id=request.id) from None
+        raise invalid_params(method.name, error, request.id) from None
+
+
+def invalid_params(method: str, error: Exception, request_id: RequestId | None = None) -> RpcError:
+    """The error answer for parameters that could not be decoded."""
+    index = which_job(error)
+    data = None if index is None else ErrorData(index=index)
+    return RpcError(ErrorCode.INVALID_PARAMS, f"{method}: {error}", data, request_id=request_id)
 
 
 def encode_result(request_id: RequestId, result: Any) -> bytes:

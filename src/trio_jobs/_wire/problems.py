@@ -66,7 +66,7 @@ HTTP_TYPES: Final = {
     503: "busy",
 }
 
-_PATH: Final = re.compile(r"at `\$([^`]*)`")
+_PATH: Final = re.compile(r"(?:at|in) `\$([^`]*)`")
 _PART: Final = re.compile(r"\[([^\]]*)\]|\.([^.\[]+)")
 
 
@@ -89,6 +89,9 @@ class Problem(Struct, frozen=True, omit_defaults=True):
     code: int | None = None
     errors: list[FieldError] | None = None
     may_have_been_accepted: bool = False
+    index: int | None = None
+    kind: str | None = None
+    known: list[str] | None = None
     job: str | None = None
     jobs: list[str] | None = None
     given: str | None = None

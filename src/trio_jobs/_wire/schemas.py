@@ -180,8 +180,15 @@ class WireEvent(Struct, frozen=True, omit_defaults=True):
 
 
 class ErrorData(Struct, frozen=True, omit_defaults=True):
-    """The facts of an error. Which fields are set depends on its code."""
+    """The facts of an error. Which fields are set depends on its code. index: which of the `jobs` of the request is
+    refused, from 0, if one of them is. problem: invalid-payload or unknown-kind, if that is it. why: what is wrong with
+    the payload; of a key conflict, whether its job can be corrected. known: the kinds that there are."""
 
+    problem: str | None = None
+    index: int | None = None
+    kind: str | None = None
+    why: str | None = None
+    known: list[str] | None = None
     job: str | None = None
     jobs: list[str] | None = None
     given: str | None = None
