@@ -160,6 +160,13 @@ def clock(kind: HostKind) -> MockClock:
 
 
 @pytest.fixture
+def network_clock() -> MockClock:
+    """As autojump_clock, beside connections over loopback: what is on its way arrives before time jumps, since it jumps
+    only when nothing has come for a while."""
+    return MockClock(autojump_threshold=0.05)
+
+
+@pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """Of localhost, and its key."""
     return make_certificate(tmp_path)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -383,8 +384,11 @@ async def test_idempotent_requests_are_repeated_after_a_cut_and_others_raise() -
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_a_connection_that_is_closed_during_its_handshake_is_tried_again_at_once(reset: bool) -> None:
+async def test_a_connection_that_is_closed_during_its_handshake_is_tried_again_at_once(
+    reset: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a server does that is stopping; without a word, so that only the end of the stream tells."""
+    monkeypatch.setattr(reconnect, "DIAL_TIMEOUT", inf)
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
     tries = 0
     tried = trio.Event()
@@ -399,13 +403,14 @@ async def test_a_connection_that_is_closed_during_its_handshake_is_tried_again_a
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
     async def connect() -> None:
-        async with trio_jobs.connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws", token=OWNER.secret):
+        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"
+        async with trio_jobs.connect(url, token=OWNER.secret, connect_timeout=inf):
             raise AssertionError("nobody is there")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, close, [listener])
         nursery.start_soon(connect)
-        with trio.fail_after(reconnect.DIAL_TIMEOUT / 2):
+        with deadline("the fourth try"):
             await tried.wait()
         nursery.cancel_scope.cancel()
 

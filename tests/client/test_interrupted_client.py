@@ -16,6 +16,7 @@ import trio_websocket
 import trio_jobs
 from support.lines import InterruptLines
 from support.turns import InterruptTurns
+from support.waiting import deadline
 from trio_jobs import Service
 from trio_jobs._client.reconnect import ReconnectingSession
 
@@ -47,7 +48,7 @@ def test_a_client_that_was_interrupted_while_it_closed_ends(monkeypatch: pytest.
     async def main() -> None:
         async with service.open() as queue, trio_jobs.serve(queue, port=0, tokens=None) as server:
             monkeypatch.setattr(ReconnectingSession, "aclose", interrupted)
-            with trio.fail_after(3):
+            with deadline("the end of the client"):
                 async with trio_jobs.connect(server.url):
                     pass
 

@@ -160,7 +160,7 @@ def test_p1_p6_a_service_that_is_killed_at_random_moments_leaves_no_process_and_
         process.send_signal(signal.SIGKILL)
         process.wait()
         killed = time.monotonic()
-        wait_until(lambda: all(has_ended(pid) for pid in pids(tmp_path)), "all processes to end", seconds=10)
+        wait_until(lambda: all(has_ended(pid) for pid in pids(tmp_path)), "all processes to end")
         longest = max(longest, time.monotonic() - killed)
         process.end()
     print(f"the longest time by which a process outlived its queue is {longest:.2f} s")

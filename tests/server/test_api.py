@@ -111,7 +111,7 @@ async def test_a_failed_job_is_answered_with_200_and_its_error() -> None:
         assert "result" not in answer.json
 
 
-async def test_a_job_in_doubt_is_answered_with_202_and_not_waited_for(autojump_clock: MockClock) -> None:
+async def test_a_job_in_doubt_is_answered_with_202_and_not_waited_for(network_clock: MockClock) -> None:
     service = Service(async_sdk=_nothing)
 
     @service.handler(on_doubt="hold", attempt_timeout=1)
@@ -304,7 +304,7 @@ async def test_a_job_that_has_not_changed_is_answered_with_304() -> None:
         assert (done.status, done.json["state"]) == (200, "completed")
 
 
-async def test_a_wait_with_a_tag_ends_with_the_next_change(autojump_clock: MockClock) -> None:
+async def test_a_wait_with_a_tag_ends_with_the_next_change(network_clock: MockClock) -> None:
     async with http_site(shop()) as (b, http):
         await b.queue.pause()
         path = (await http("POST", "/v1/kinds/wait/jobs", 100)).headers["location"]

@@ -28,7 +28,7 @@ async def is_alive(b: Bench) -> None:
     """A client like any other is served."""
     client = await b.raw()
     job = await client.ask("jobs.submit", kind="double", payload=3)
-    assert (await client.ask("jobs.result", job=job["job"], wait=5))["result"] == 6
+    assert (await client.ask("jobs.result", job=job["job"], wait=30))["result"] == 6
     await client.say_goodbye()
 
 
@@ -60,7 +60,9 @@ HANDSHAKES = {
 
 
 @pytest.mark.parametrize("name", HANDSHAKES)
-async def test_an_invalid_handshake_is_answered_or_dropped_within_head_timeout(name: str) -> None:
+async def test_an_invalid_handshake_is_answered_or_dropped_within_head_timeout(
+    name: str, network_clock: MockClock
+) -> None:
     async with bench(limits=patient(head_timeout=1.0)) as b:
         client = await b.socket()
         await client.send(HANDSHAKES[name])
@@ -80,13 +82,13 @@ async def test_a_reset_in_the_middle_of_a_handshake_leaves_nothing(name: str) ->
         await is_alive(b)
 
 
-async def test_a_slow_head_ends_at_head_timeout() -> None:
+async def test_a_slow_head_ends_at_head_timeout(network_clock: MockClock) -> None:
     async with bench(limits=patient(head_timeout=1.0)) as b:
         client = await b.socket()
         with pytest.raises((trio.BrokenResourceError, EOFError)), deadline("the end of a slow head"):
             for byte in handshake():
                 await client.send(bytes([byte]))
-                with trio.move_on_after(0.02):
+                with trio.move_on_after(0.1):
                     await client.read_some()
         await client.stream.aclose()
         await is_alive(b)
@@ -259,13 +261,13 @@ async def statuses(client: Raw, count: int, **extra: Any) -> list[bool]:
     return sorted(["result" in await client.message() for _ in range(count)], reverse=True)
 
 
-async def test_a_refusal_names_its_request_and_the_time_after_which_it_would_pass() -> None:
+async def test_a_refusal_names_its_request_and_the_time_after_which_it_would_pass(mock_clock: MockClock) -> None:
     async with bench(limits=patient(messages=1, messages_per_second=0.01)) as b:
         client = await b.raw()
         assert "jobs" in await client.ask("jobs.list", limit=1)
         error = (await client.ask("jobs.list", limit=1))["error"]
         assert error["code"] == -32016
-        assert error["data"]["retry_after"] == pytest.approx(100, rel=0.1)
+        assert error["data"]["retry_after"] == pytest.approx(100)
         await client.say_goodbye()
 
 

@@ -84,7 +84,7 @@ async def test_a_post_in_http_1_0_is_refused() -> None:
         assert (status, headers["allow"], headers["connection"]) == (405, "GET, HEAD", "close")
 
 
-async def test_an_idle_connection_is_closed_after_75_seconds(autojump_clock: MockClock) -> None:
+async def test_an_idle_connection_is_closed_after_75_seconds(network_clock: MockClock) -> None:
     async with site(keep_alive=75.0) as b:
         client = await b.socket()
         await response(client, HEALTH)
@@ -95,7 +95,7 @@ async def test_an_idle_connection_is_closed_after_75_seconds(autojump_clock: Moc
         assert b.server.refusals["timeout"] == 0
 
 
-async def test_a_later_head_that_is_not_complete_in_time_is_refused(autojump_clock: MockClock) -> None:
+async def test_a_later_head_that_is_not_complete_in_time_is_refused(network_clock: MockClock) -> None:
     async with site(head_timeout=5.0) as b:
         client = await b.socket()
         await response(client, HEALTH)

@@ -87,7 +87,7 @@ async def test_a_connection_that_has_ended_is_freed_without_a_collection(end: st
             await client.ask("jobs.subscribe", subscription="job", jobs=[job])
             for method, params in (("jobs.get", {"job": "unknown"}), ("jobs.get", {}), ("jobs.list", {"limit": 9999})):
                 assert "error" in await client.ask(method, **params)
-            assert (await client.ask("jobs.result", job=job, wait=10))["result"] == 4
+            assert (await client.ask("jobs.result", job=job, wait=30))["result"] == 4
             kept = [weakref.ref(thing) for thing in gc.get_objects() if type(thing) in KEPT]
             assert len(kept) == 6
             await ENDS[end](client)

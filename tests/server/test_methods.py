@@ -87,7 +87,7 @@ async def test_a_job_is_submitted_followed_and_its_result_read() -> None:
         assert receipt["created"]
         again = await client.ask("jobs.submit", kind="double", payload=21, key="k1")
         assert (again["created"], again["job"]) == (False, receipt["job"])
-        result = await client.ask("jobs.result", job=receipt["job"], wait=5)
+        result = await client.ask("jobs.result", job=receipt["job"], wait=30)
         assert (result["state"], result["final"], result["result"]) == ("completed", True, 42)
         events = await client.until("completed")
         assert [event["type"] for event in events] == ["submitted", "started", "completed"]
@@ -123,7 +123,7 @@ async def test_a_job_is_submitted_with_seconds() -> None:
 async def test_jobs_are_listed_in_pages_and_read() -> None:
     async def talk(client: Independent) -> None:
         ids = [(await client.ask("jobs.submit", kind="double", payload=i))["job"] for i in range(5)]
-        await client.ask("jobs.result", job=ids[-1], wait=5)
+        await client.ask("jobs.result", job=ids[-1], wait=30)
         page = await client.ask("jobs.list", limit=3)
         assert ([job["id"] for job in page["jobs"]], page["more"]) == (ids[:3], True)
         page = await client.ask("jobs.list", after=ids[2], state="completed", kind="double")
@@ -148,13 +148,13 @@ async def test_a_failed_job_that_is_asked_for_has_its_tracebacks_but_not_for_a_t
 
     async def talk(client: Independent) -> None:
         ids.append((await client.ask("jobs.submit", kind="fail", payload="no such account"))["job"])
-        result = await client.ask("jobs.result", job=ids[0], wait=5)
+        result = await client.ask("jobs.result", job=ids[0], wait=30)
         assert (result["state"], result["error"]["message"]) == ("failed", "no such account")
         assert "result" not in result
         assert "traceback" not in result["error"], "jobs.get and jobs.find alone send it"
         retried = await client.ask("jobs.retry", job=ids[0])
         assert retried["state"] == "pending"
-        assert (await client.ask("jobs.result", job=ids[0], wait=5))["state"] == "failed"
+        assert (await client.ask("jobs.result", job=ids[0], wait=30))["state"] == "failed"
         job = await client.ask("jobs.get", job=ids[0])
         assert len(job["history"]) == 2
         assert all("raise ValueError" in attempt["error"]["traceback"] for attempt in job["history"])
@@ -188,7 +188,7 @@ async def test_the_queue_is_paused_resumed_and_drained() -> None:
         assert statistics["jobs"]["pending"] == 1
         assert statistics["connections"] == 1
         await client.ask("queue.resume")
-        assert (await client.ask("jobs.result", job=first, wait=5))["result"] == 2
+        assert (await client.ask("jobs.result", job=first, wait=30))["result"] == 2
         await client.ask("queue.drain")
         code, _ = await client.ask("jobs.submit", kind="double", payload=3)
         assert code == -32012
@@ -197,7 +197,7 @@ async def test_the_queue_is_paused_resumed_and_drained() -> None:
         assert (await client.ask("queue.statistics"))["problems"] == ["draining"]
         await client.ask("queue.undrain")
         last = (await client.ask("jobs.submit", kind="double", payload=3))["job"]
-        assert (await client.ask("jobs.result", job=last, wait=5))["result"] == 6
+        assert (await client.ask("jobs.result", job=last, wait=30))["result"] == 6
 
     async def look(client: Independent) -> None:
         assert (await client.ask("queue.undrain"))[0] == -32014
@@ -221,7 +221,7 @@ async def test_an_in_doubt_job_is_resolved() -> None:
     async def talk(client: Independent) -> None:
         await client.ask("jobs.subscribe", subscription="s", states=["in_doubt"])
         job = (await client.ask("jobs.submit", kind="hang", payload="x"))["job"]
-        assert (await client.ask("jobs.result", job=job, wait=5, in_doubt="answer"))["state"] == "in_doubt"
+        assert (await client.ask("jobs.result", job=job, wait=30, in_doubt="answer"))["state"] == "in_doubt"
         code, error = await client.ask("jobs.cancel", job=job)
         assert (code, error["data"]["state"]) == (-32009, "in_doubt")
         assert (await client.until("in_doubt"))[-1]["job"] == job
@@ -242,7 +242,7 @@ async def test_p12_a_retry_of_what_may_have_acted_is_refused_unless_the_client_i
 
     async def talk(client: Independent) -> None:
         job = (await client.ask("jobs.submit", kind="book", payload="x"))["job"]
-        assert (await client.ask("jobs.result", job=job, wait=5))["state"] == "failed"
+        assert (await client.ask("jobs.result", job=job, wait=30))["state"] == "failed"
         code, error = await client.ask("jobs.retry", job=job)
         assert (code, error["data"]) == (-32019, {"job": job, "state": "failed"})
         assert error["message"].startswith(f"job {job} is failed: it may have done its work")
@@ -269,7 +269,7 @@ async def test_each_error_has_its_code() -> None:
         await client.ask("jobs.submit", kind="double", payload=1, key="k")
         assert (await client.ask("jobs.submit", kind="double", payload=2, key="k"))[0] == -32013
         done = (await client.ask("jobs.submit", kind="double", payload=3))["job"]
-        await client.ask("jobs.result", job=done, wait=5)
+        await client.ask("jobs.result", job=done, wait=30)
         assert (await client.ask("jobs.retry", job=done))[0] == -32009
         assert (await client.ask("jobs.subscribe", subscription="s", after=1, epoch="other"))[0] == -32010
         epoch = (await client.ask("server.hello"))["epoch"]

@@ -161,7 +161,7 @@ async def test_metrics_count_refusals_by_reason() -> None:
         assert f'trio_jobs_refused_total{{reason="{reason}"}} 0.0' in text
 
 
-async def test_a_slow_request_is_counted_and_a_connection_without_a_byte_is_not() -> None:
+async def test_a_slow_request_is_counted_and_a_connection_without_a_byte_is_not(network_clock: MockClock) -> None:
     async with bench(limits=patient(head_timeout=1.0)) as b:
         assert await end(b, b"") == b""
         assert b.server.refusals["timeout"] == 0

@@ -1,15 +1,16 @@
 """Stalls: the pauses of a loaded machine. A test that fails with them, and not without, depends on its speed.
 
 With TRIO_JOBS_STALLS in the environment, these are paused: Trio's loop before a step of a task, so that real time
-passes, and every thread and process runs ahead of the test; the threads of an SDK and of a journal, before they report
-to the loop; a forked process of an SDK, when it has received a message and before it sends one. The value says which:
+passes, and every thread and process runs ahead of the test; other threads, such as that of an SDK or a journal, before
+they report to the loop; a forked process of an SDK, when it has received a message and before it sends one. The value:
 
 - `each`, `test`, `others`: the steps of all tasks, of the task of the test, of the other tasks. A step is paused the
   first times that a task waits at a place, for 10 ms.
 - `threads`: what threads and processes of SDKs report, the first times that they report the same, for 10 ms.
-- `files`: the loop is told 5 ms late that a socket or pipe is ready (Linux), and sees nothing of it before.
-- `clock`: nothing, but Trio's clock of real time leaps by a second before a step, the first time that a task waits at a
-  place, 30 times in all.
+- `files`: the loop is told 5 ms late that a connection or a pipe of another process is ready, and sees nothing of it
+  before (Linux).
+- `clock`: nothing, but Trio's clock of real time leaps by 0.25 s before a step, the first time that a task waits at a
+  place, 16 times in all.
 - a number, or any other word: a seed. Steps and reports are paused at random moments, the task of the test above all,
   for a few milliseconds, rarely for half a second. What is paused follows from the seed and from the name of the test;
   threads and processes need not meet in the same order when it is run again.
@@ -19,14 +20,18 @@ The pauses are sleeps, so they take no CPU. Together they take at most `MOST` se
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
+import socket
+import stat
 import threading
 import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -37,7 +42,7 @@ from trio._core import _run
 from trio_jobs._loop_calls import LoopCalls
 from trio_jobs._sdk_process.child import Link
 
-__all__ = ["MOST", "STALLS", "RandomStalls", "ReportStalls", "StepStalls", "make_stalls"]
+__all__ = ["MOST", "STALLS", "FileStalls", "RandomStalls", "ReportStalls", "StepStalls", "make_stalls"]
 
 STALLS: Final = os.environ.get("TRIO_JOBS_STALLS", "")
 MOST: Final = 3.0  #: seconds, fewer than the shortest deadline of a test
@@ -45,8 +50,8 @@ MOST: Final = 3.0  #: seconds, fewer than the shortest deadline of a test
 # of the modes that pause what they name
 ONE: Final = 0.01  #: seconds
 TIMES: Final = 5  #: how often the same step, or report, is paused
-LEAP: Final = 1.0  #: seconds that the clock leaps by
-LEAPS: Final = 30  #: how often
+LEAP: Final = 0.25  #: seconds that the clock leaps by
+LEAPS: Final = 16  #: how often
 LATE: Final = 0.005  #: seconds that the loop is told of a file late
 
 # of a seed
@@ -84,6 +89,7 @@ class Stalls(trio.abc.Instrument):
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Pause runs of Trio that begin later, the threads that report to them, and processes that are forked."""
         setup, post, send, receive = _run.setup_runner, LoopCalls.post, Link.send, Link.receive
+        run_soon = trio.lowlevel.TrioToken.run_sync_soon
 
         def setup_stalled(clock: Any, instruments: Any, *args: Any, **kwargs: Any) -> Any:
             return setup(clock, [*instruments, self], *args, **kwargs)
@@ -92,6 +98,11 @@ class Stalls(trio.abc.Instrument):
             if threading.get_ident() != self._thread:
                 self._pause(self.of_report(getattr(fn, "__qualname__", fn)))
             post(calls, fn, *args)
+
+        def run_late(token: trio.lowlevel.TrioToken, fn: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+            if threading.get_ident() != self._thread:
+                self._pause(self.of_report(getattr(fn, "__qualname__", fn)))
+            run_soon(token, fn, *args, **kwargs)
 
         def send_late(link: Link, message: Any) -> None:
             if os.getpid() != self._process:
@@ -106,6 +117,7 @@ class Stalls(trio.abc.Instrument):
 
         patch.setattr(_run, "setup_runner", setup_stalled)
         patch.setattr(LoopCalls, "post", post_late)
+        patch.setattr(trio.lowlevel.TrioToken, "run_sync_soon", run_late)
         patch.setattr(Link, "send", send_late)
         patch.setattr(Link, "receive", receive_late)
 
@@ -192,9 +204,11 @@ class ClockStalls(StepStalls):
 class FileStalls(Stalls):
     """`files`. What is ready is held back, while the loop believes that nothing is: it can jump its clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, late: float = LATE) -> None:
         super().__init__(time.sleep)
+        self.late = late
         self._held: WeakKeyDictionary[Any, list[tuple[float, int, int]]] = WeakKeyDictionary()
+        """What is held of each run of Trio: since when, a file descriptor, and what it is ready for."""
 
     def of_step(self, task: trio.lowlevel.Task) -> float:
         return 0.0
@@ -213,26 +227,40 @@ class FileStalls(Stalls):
             held = self._held.setdefault(manager, [])
             until = time.monotonic() + timeout
             while True:
-                wait = min(until, held[0][0] if held else until) - time.monotonic()
-                due = self._hold(held, manager, get_events(manager, max(wait, 0.0)))
+                wait = min(until, held[0][0] + self.late if held else until) - time.monotonic()
+                due = self._hold(held, get_events(manager, max(wait, 0.0)))
                 if due or time.monotonic() >= until:
                     return due
 
         patch.setattr(EpollIOManager, "get_events", get_events_late)
 
-    def _hold(self, held: list[tuple[float, int, int]], manager: Any, events: Any) -> list[tuple[int, int]]:
+    def _hold(self, held: list[tuple[float, int, int]], events: Any) -> list[tuple[int, int]]:
         """Hold `events`, and return those that are due."""
         now = time.monotonic()
         due = []
         for fd, flags in events:
-            if fd == manager._force_wakeup_fd or self._left <= 0:  # the former is Trio's own
+            if self._left <= 0 or not _comes_from_afar(fd):
                 due.append((fd, flags))
             else:
                 self._left -= LATE
-                held.append((now + LATE, fd, flags))
-        while held and held[0][0] <= now:
+                held.append((now, fd, flags))
+        while held and held[0][0] + self.late <= now:
             due.append(held.pop(0)[1:])
         return due
+
+
+def _comes_from_afar(fd: int) -> bool:
+    """Whether this is a connection over the network or a pipe from another process. What this process writes into a
+    pipe is there at once."""
+    file = os.fstat(fd)
+    if stat.S_ISSOCK(file.st_mode):
+        with socket.socket(fileno=os.dup(fd)) as shared:
+            return shared.family in (socket.AF_INET, socket.AF_INET6)
+    ends = 0
+    for path in Path("/proc/self/fd").iterdir() if stat.S_ISFIFO(file.st_mode) else ():
+        with contextlib.suppress(OSError):  # that of the folder itself
+            ends += os.path.samestat(path.stat(), file)
+    return ends == 1
 
 
 def make_stalls(test: str, mode: str = STALLS) -> Stalls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from support.stalls import LEAP, MOST, TIMES, RandomStalls, ReportStalls, Stalls, StepStalls, make_stalls
+from support.stalls import LEAP, MOST, TIMES, FileStalls, RandomStalls, ReportStalls, Stalls, StepStalls, make_stalls
 from support.waiting import DEADLINE, deadline
 from trio_jobs import Service
 from trio_jobs._executors import process_messages as pm
@@ -118,19 +119,21 @@ def test_the_process_of_an_sdk_is_paused_before_it_answers(
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="the files of Linux")
 def test_the_loop_sees_nothing_of_a_file_that_is_ready_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test whose clock jumps while something is on its way depends on the speed of what brings it."""
-    make_stalls("a test", "files").install(monkeypatch)
+    stalls = FileStalls(late=inf)
+    stalls.install(monkeypatch)
 
     async def main() -> None:
-        ours, theirs = trio.socket.socketpair()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours, (theirs, _) = socket.create_connection(listener.getsockname()), listener.accept()
         with ours, theirs:
-            await theirs.send(b"x")
+            theirs.send(b"x")
             with trio.move_on_after(10) as scope:
                 await trio.lowlevel.wait_readable(ours)
             assert scope.cancelled_caught
             trio.lowlevel.current_clock().autojump_threshold = inf  # type: ignore[attr-defined]
+            stalls.late = 0
             with deadline("the byte"):
-                assert await ours.recv(1) == b"x"
-                await trio.lowlevel.wait_writable(ours)
+                await trio.lowlevel.wait_readable(ours)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
@@ -176,5 +179,5 @@ def test_the_pauses_of_a_test_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_word_that_is_no_mode_is_a_seed() -> None:
-    kinds = {mode: type(make_stalls("a test", mode)) for mode in ("each", "test", "others", "threads", "1", "word")}
-    assert [*kinds.values()] == [StepStalls, StepStalls, StepStalls, ReportStalls, RandomStalls, RandomStalls]
+    kinds = {mode: type(make_stalls("a test", mode)) for mode in ("each", "others", "threads", "files", "1", "word")}
+    assert [*kinds.values()] == [StepStalls, StepStalls, ReportStalls, FileStalls, RandomStalls, RandomStalls]

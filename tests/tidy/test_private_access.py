@@ -45,7 +45,7 @@ IN_TESTS: dict[str, int] = {
     "server": 22,
     "simulator": 4,
     "stores": 13,
-    "support": 4,
+    "support": 3,
 }
 
 
