@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from benchmarks import environment, servers, slow_sync
+from benchmarks import environment, servers, slow_sync, valgrind
 from benchmarks.environment import ROOT, NotHere
 
 Kind = Literal["ours", "limit", "peer"]
@@ -43,7 +43,8 @@ class Contestant:
     asked: the module in peers/ and its action. arguments: of the action, besides `jobs`. size: how many jobs (calls,
     updates) a round has, so that it takes about 1 s. setting: the setup, shown in the table. package: the package to
     install. server: the server that it needs. keeps_state: the state of each job can be queried. timeout: seconds that
-    its process may take. sync_wait: milliseconds by which each sync of a file is made to take longer.
+    its process may take. sync_wait: milliseconds by which each sync of a file is made to take longer. is_counted: the answer
+    is the number of instructions of its process.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Contestant:
     keeps_state: bool = True
     timeout: float = TIMEOUT
     sync_wait: float = 0.0
+    is_counted: bool = False
 
 
 @attrs.frozen
@@ -216,6 +218,8 @@ class Run:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         if contestant.sync_wait:
             environ["LD_PRELOAD"] = str(slow_sync.library(contestant.sync_wait))
+        if contestant.is_counted:
+            return valgrind.instructions(command, environ, contestant.timeout)
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=contestant.timeout
@@ -231,18 +235,18 @@ class Run:
         """Measure contestants whose answers are numbers, and return their rows."""
         rows = []
         for contestant, values, problem in self.measure(contestants):
-            version = ""
-            if values and contestant.package:
-                version = environment.versions(self.python(contestant), [contestant.package]).get(
-                    contestant.package, ""
-                )
             rows.append(
                 Row(
                     contestant.name, contestant.kind, values, contestant.setting,
-                    version, problem, contestant.keeps_state,
+                    self.version(contestant) if values else "", problem, contestant.keeps_state,
                 )
             )  # fmt: skip
         return rows
+
+    def version(self, contestant: Contestant) -> str:
+        """The installed version of the contestant's package; "" if it has none."""
+        package = contestant.package
+        return environment.versions(self.python(contestant), [package]).get(package, "") if package else ""
 
 
 def disk_folder() -> str:

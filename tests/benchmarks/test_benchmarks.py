@@ -58,7 +58,9 @@ def rows(saved: page.Saved) -> list[Row]:
 
 
 # Windows has no interval timer, and does not tell a process how much memory it has without a library
-ASKED_HERE = [name for name in QUESTIONS if name != "profile" and (name != "scale" or sys.platform != "win32")]
+NOT_HERE = {"profile"} | ({"scale"} if sys.platform == "win32" else set())
+NOT_HERE |= set() if shutil.which("valgrind") else {"instructions"}
+ASKED_HERE = [name for name in QUESTIONS if name not in NOT_HERE]
 
 
 @pytest.mark.campaign

@@ -10,41 +10,24 @@ of Python and Trio.
 from __future__ import annotations
 
 import functools
-import os
-import re
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
-from support.processes import run
-
-ROOT = Path(__file__).parents[2]
-FEW, MANY = 200, 1000  #: jobs of two runs, whose difference is that of the jobs alone
+from benchmarks.frame import Run
+from benchmarks.instructions import BARE, FOLLOWED, MEMORY, THREAD
+from benchmarks.instructions import of_a_job as measure
 
 #: Multiples of the bare loop, 5 % above what was measured. One rises only in a commit that says why
-BUDGETS = {"memory": 1.8, "one subscriber": 2.2, "SDK on a thread": 2.45}
-
-
-def instructions(program: str, jobs: int) -> int:
-    command = [
-        # threads take turns, or how often two of them wait for each other depends on what else the machine does
-        "valgrind", "--tool=cachegrind", "--fair-sched=try", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
-        sys.executable, "-m", "counted_program", program, str(jobs),
-    ]  # fmt: skip
-    path = os.pathsep.join(map(str, (ROOT / "src", ROOT, Path(__file__).parent)))
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDEVMODE": ""}
-    done = run(command, env=environment, cwd=ROOT, timeout=300, check=True)
-    counted = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
-    assert counted is not None, done.stderr
-    return int(counted[1].replace(",", ""))
+BUDGETS = {MEMORY: 1.8, FOLLOWED: 2.2, THREAD: 2.7}
 
 
 @functools.cache
 def of_a_job(program: str, attempt: int = 1) -> float:
     """The instructions of one job. attempt: counted anew for each."""
-    return (instructions(program, MANY) - instructions(program, FEW)) / (MANY - FEW)
+    row = measure(Run(), program)
+    assert row.values, row.skipped
+    return row.median
 
 
 @pytest.mark.campaign
@@ -53,9 +36,9 @@ def of_a_job(program: str, attempt: int = 1) -> float:
 @pytest.mark.parametrize("program", BUDGETS)
 def test_a_job_takes_no_more_instructions_than_its_budget(program: str) -> None:
     budget = BUDGETS[program]
-    count = of_a_job(program)
-    if count > budget * of_a_job("bare"):  # a busy machine adds what timers and the watchdog do meanwhile, up to 12 %
+    count, bare = of_a_job(program), of_a_job(BARE)
+    if count > budget * bare:  # a busy machine adds what timers and the watchdog do meanwhile, up to 12 %
         count = min(count, of_a_job(program, 2))
-    multiple = count / of_a_job("bare")
+    multiple = count / bare
     assert multiple <= budget, f"{count:,.0f} instructions, {multiple:.2f} times those of the bare loop"
     assert multiple > budget * 0.85, f"only {multiple:.2f} times those of the bare loop: lower the budget"

@@ -1,9 +1,8 @@
-"""A program whose instructions are counted: one queue, and as many jobs as its second argument says."""
+"""The programs whose instructions are counted: a queue in memory, warmed up, and as many jobs as asked."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -11,6 +10,7 @@ import trio
 
 import trio_jobs
 from benchmarks.peers import bare, ours
+from benchmarks.peers.common import answer, warm
 
 
 class CountedClock(trio.abc.Clock):
@@ -47,14 +47,14 @@ async def on_a_thread(jobs: int) -> None:
         pass
 
     async with service.open() as queue:
+        await ours.submit(queue, warm(jobs), "nothing")
         await ours.submit(queue, jobs, "nothing")
 
 
 if __name__ == "__main__":
-    programs: dict[str, Callable[[int], object]] = {
-        "bare": lambda jobs: trio.run(bare.memory, jobs),
-        "memory": lambda jobs: trio.run(ours.memory, jobs),
-        "one subscriber": lambda jobs: trio.run(ours.memory, jobs, 1, clock=CountedClock()),
-        "SDK on a thread": lambda jobs: trio.run(on_a_thread, jobs),
-    }
-    programs[sys.argv[1]](int(sys.argv[2]))
+    answer(
+        bare=lambda jobs: trio.run(bare.memory, jobs),
+        memory=lambda jobs: trio.run(ours.memory, jobs),
+        followed=lambda jobs: trio.run(ours.memory, jobs, 1, clock=CountedClock()),
+        thread=lambda jobs: trio.run(on_a_thread, jobs),
+    )
