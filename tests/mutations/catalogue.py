@@ -2582,6 +2582,16 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            await trio.sleep(pause)\n",
     ),
     _M(
+        "first look at a busy loop",
+        "the watchdog looks at a loop that is busy from its start",
+        WATCHDOG,
+        "_runtime/watchdog.py",
+        "            await self._move_on()  # at first in any case: a queue is opened for work\n"
+        "            await self._answered.wait()\n"
+        "            self._answered = trio.Event()\n",
+        "            await self._answered.wait()\n            self._answered = trio.Event()\n            await self._move_on()\n",
+    ),
+    _M(
         "idle loop kept awake",
         "the loop moves on the look of the watchdog though it is idle",
         WATCHDOG,

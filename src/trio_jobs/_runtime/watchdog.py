@@ -77,14 +77,15 @@ class Watchdog:
             with contextlib.suppress(RuntimeError):
                 self.start()
         while True:
+            await self._move_on()  # at first in any case: a queue is opened for work
             await self._answered.wait()
             self._answered = trio.Event()
-            await self._move_on()
 
     async def _move_on(self) -> None:
         used, pause = time.thread_time(), self.limit / 2
-        while self._alarm is not None:
-            self._alarm.set(self.limit)
+        while True:
+            if self._alarm is not None:
+                self._alarm.set(self.limit)
             await trio.sleep(pause)
             before, used = used, time.thread_time()
             if used - before < BUSY * pause:
