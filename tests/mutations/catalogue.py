@@ -2589,7 +2589,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            await self._move_on()  # at first in any case: a queue is opened for work\n"
         "            await self._answered.wait()\n"
         "            self._answered = trio.Event()\n",
-        "            await self._answered.wait()\n            self._answered = trio.Event()\n            await self._move_on()\n",
+        "            await self._answered.wait()\n"
+        "            self._answered = trio.Event()\n"
+        "            await self._move_on()\n",
     ),
     _M(
         "idle loop kept awake",
