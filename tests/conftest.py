@@ -70,6 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"{item.nodeid}: give the parameters ids, since each worker has other addresses")
+        if any(name.endswith("_clock") for mark in item.iter_markers("usefixtures") for name in mark.args):
+            raise pytest.UsageError(f"{item.nodeid}: pytest-trio uses a clock only if it is an argument of the test")
         is_long = item.get_closest_marker("campaign") is not None
         if is_long:
             item.add_marker(pytest.mark.timeout(CAMPAIGN + 60))

@@ -15,6 +15,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 import trio_jobs
 from support.proxy import Proxy
@@ -100,9 +101,9 @@ async def test_times_are_aware_and_delays_are_seconds() -> None:
             await client.submit("double", 1, due_at=datetime.now(UTC), delay=1)
 
 
-@pytest.mark.usefixtures("mock_clock")  # the seconds count from the call on, and none passes until the server has it
-async def test_seconds_do_not_depend_on_the_clock_of_the_client() -> None:
-    """The clock of the server is years behind that of this process."""
+async def test_seconds_do_not_depend_on_the_clock_of_the_client(mock_clock: MockClock) -> None:
+    """The clock of the server is years behind that of this process. The seconds count from the call on, and in this
+    test none passes until the server has it."""
     clock = TrioClock(epoch=1_000_000_000.0)
     async with (
         make_service().open(clock=clock) as queue,

@@ -239,8 +239,6 @@ async def test_a_payload_above_one_mib_is_refused_before_it_is_sent_and_one_belo
 
 
 async def test_a_server_that_answers_pings_but_no_requests_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "ANSWER_TIMEOUT", 0.1)
-
     async def talk(connection: FakeConnection) -> None:
         await connection.hello()
         while True:
@@ -249,13 +247,16 @@ async def test_a_server_that_answers_pings_but_no_requests_is_replaced(monkeypat
                 await connection.answer(request, answering(request))
 
     async with fake_server(talk) as url, connected(url) as client:
-        with pytest.raises(trio_jobs.OutcomeUnknown, match="not answered"):
+        with monkeypatch.context() as patch, pytest.raises(trio_jobs.OutcomeUnknown, match="not answered"):
+            patch.setattr(session, "ANSWER_TIMEOUT", 0.1)
             await client.pause()
         await client.pause()
         assert client.reconnects == 1
 
 
-async def test_a_half_open_connection_is_noticed_by_a_ping(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_half_open_connection_is_noticed_by_a_ping(
+    network_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A request that is not answered soon asks for a pong, long before the next ping of an idle connection."""
     monkeypatch.setattr(session, "PONG", 0.05)
 

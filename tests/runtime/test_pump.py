@@ -178,6 +178,7 @@ async def test_p2_without_a_session_there_is_no_pump(mock_clock: MockClock) -> N
         with deadline("the close of the discarded session"):
             while "close" not in program.record:
                 await trio.lowlevel.checkpoint()
+            await runtime_of(queue).sessions.wait_settled()
         await queue.pause()
         await pass_time(mock_clock, 60)
         assert "pump" not in program.record
@@ -242,7 +243,7 @@ async def test_an_async_handler_does_not_call_a_session_that_the_pump_has_lost(m
     async with open_queue(service) as queue:
         receipt = await queue.submit(twice, "a")
         with deadline("the first call"):
-            while "a 1" not in program.record:
+            while "a 1" not in program.record or runtime_of(queue).executor.inside:
                 await trio.lowlevel.checkpoint()
         program.script["pump"].append(OSError("gone"))
         await pass_time(mock_clock, 5)  # between two calls of the attempt

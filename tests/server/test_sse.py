@@ -18,7 +18,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from support.http_client import Http, Response, http_site, parse_head
 from support.server import OWNER, WATCHER, Bench, Raw, make_service, patient
-from support.waiting import deadline
+from support.waiting import DEADLINE, deadline
 from trio_jobs import JobContext
 from trio_jobs._runtime import feed
 from trio_jobs._runtime.queue import runtime_of
@@ -300,12 +300,19 @@ async def test_a_client_that_disconnects_frees_its_place_at_once() -> None:
             assert runtime_of(b.queue).feed.readers == readers
 
 
+@pytest.fixture
+def patient_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stops on a busy machine sends all that is available."""
+    monkeypatch.setattr("trio_jobs._server.server.LAST_ANSWERS_TIMEOUT", DEADLINE)
+
+
 def notify_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the feed notify its readers of the next events, and then of none: nothing later is sent before the stop."""
     monkeypatch.setattr(feed, "SHARE", 1e-9)
     monkeypatch.setattr(feed, "LONGEST", 3600.0)
 
 
+@pytest.mark.usefixtures("patient_stop")
 async def test_a_stop_sends_each_stream_what_is_available_and_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also to streams that share one cursor, and behind a page of events that a filter does not match."""
     async with make_service().open() as queue:
@@ -328,6 +335,7 @@ async def test_a_stop_sends_each_stream_what_is_available_and_ends_it(monkeypatc
             assert ended == ([waiting] if query else [*jobs, waiting]), query
 
 
+@pytest.mark.usefixtures("patient_stop")
 async def test_a_stop_while_events_are_being_sent_leaves_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stop cancels the task that sends, in the step in which it has read the events and not sent them yet."""
     stopping = trio.Event()
@@ -356,6 +364,7 @@ async def test_a_stop_while_events_are_being_sent_leaves_no_gap(monkeypatch: pyt
         assert seen == [*range(first + 1, last + 1)]
 
 
+@pytest.mark.usefixtures("patient_stop")
 async def test_a_stream_resumes_over_a_restart(tmp_path: Path) -> None:
     seen: list[int] = []
     last_id = ""
