@@ -11,11 +11,23 @@ import logging
 import sys
 import traceback
 from collections.abc import Mapping
-from typing import Final, final
+from contextvars import ContextVar
+from typing import Final, Protocol, final
 
 from trio_jobs._concurrency import raised_by_signal
 
-__all__ = ["Log"]
+__all__ = ["Log", "diversion"]
+
+
+class Diversion(Protocol):
+    """Takes the records of a simulated queue."""
+
+    def take(self, level: int, name: str, message: str, args: tuple[object, ...]) -> bool:
+        """Take a record of the logger with that name; False to let it go to `logging`."""
+
+
+diversion: Final[ContextVar[Diversion | None]] = ContextVar("diversion of trio-jobs", default=None)
+"""What takes the records that are logged in this context."""
 
 
 @final
@@ -73,6 +85,9 @@ class Log:
         extra: Mapping[str, object] | None = None,
     ) -> None:
         try:
+            diverted = diversion.get()
+            if diverted is not None and diverted.take(level, self._logger.name, message, args):
+                return
             self._logger.log(level, message, *args, exc_info=exc_info, extra=extra, stacklevel=3)
         except BaseException as error:
             if raised_by_signal(error):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,13 @@ from trio.testing import MockClock
 
 import trio_jobs
 from trio_jobs import Retry, Service
+from trio_jobs._log import Log, diversion
+from trio_jobs._stores.sqlite.durable_log import SqliteLog
+from trio_jobs._stores.sqlite.store import SqliteStore
 from trio_jobs.testing import CheckReport, Finding, check_bad_handlers, check_executor, check_handler, check_store
-from trio_jobs.testing._quiet_log import QuietLog
+from trio_jobs.testing._quiet_log import QuietLog, quiet_log
+
+LOG = Log("trio_jobs.store")
 
 
 class Books:
@@ -88,11 +95,11 @@ async def test_what_a_simulated_queue_logs_reaches_the_user_only_if_he_asks(
 async def test_the_other_checks_are_quiet_too(records: Records) -> None:
     class LoudStore(trio_jobs.MemoryStore):
         async def aclose(self) -> None:
-            logging.getLogger("trio_jobs.store").error("closed")
+            LOG.error("closed")
             await super().aclose()
 
     def executor(opens: Any, nursery: trio.Nursery) -> Any:
-        logging.getLogger("trio_jobs.store").error("made")
+        LOG.error("made")
         raise LookupError
 
     await check_store(LoudStore, persistent=False)
@@ -132,17 +139,73 @@ def test_a_report_has_the_first_lines_of_a_long_log() -> None:
     assert str(Finding("rule", "sentence", log=("line",) * 100)).count("log: line") == 5
 
 
-def test_handlers_are_restored_when_the_last_check_has_ended(records: Records) -> None:
+def test_handlers_get_records_again_when_the_last_check_has_ended(records: Records) -> None:
     first, second = QuietLog(), QuietLog()
-    log = logging.getLogger("trio_jobs.queue")
     first.start()
     second.start()
-    log.error("one")
+    LOG.error("%s", "one")
+    LOG.info("too low")
     first.stop()
     first.stop()
-    log.error("two")
+    LOG.error("two")
     assert records.names == set()
     second.stop()
-    assert (first.lines, len(second.lines)) == (["ERROR trio_jobs.queue: one"], 2)
-    log.error("three")
-    assert records.names == {"trio_jobs.queue"}
+    assert (first.lines, len(second.lines)) == (["ERROR trio_jobs.store: one"], 2)
+    LOG.error("three")
+    assert records.names == {"trio_jobs.store"}
+
+
+def test_a_check_that_ends_in_another_context_ends_in_all(records: Records) -> None:
+    quiet = QuietLog()
+    quiet.start()
+    contextvars.copy_context().run(quiet.stop)
+    LOG.error("afterwards")
+    assert records.names == {"trio_jobs.store"}
+    again = QuietLog()
+    again.start()
+    assert again.outer is None, "what has stopped is not kept"
+    again.stop()
+    assert diversion.get() is None
+
+
+async def test_a_queue_that_runs_beside_a_check_logs_as_ever(records: Records, autojump_clock: MockClock) -> None:
+    service = Service(watchdog=None)
+
+    @service.handler
+    async def work(number: int) -> None: ...
+
+    def hook(job: trio_jobs.Job) -> None:
+        raise LookupError
+
+    service.on("completed", hook)
+    books = Books()
+    async with service.open() as queue:
+
+        def reset() -> None:
+            books.entries.clear()
+            queue.submit_nowait(work, 1)
+
+        await check_handler(books.service(on_doubt="hold"), "post", ["a"], effects=lambda: books.entries, reset=reset)
+        assert records.names == {"trio_jobs.hooks"}
+        await check_handler(
+            books.service(on_doubt="hold"), "post", ["a"], effects=lambda: books.entries, reset=reset, log=True
+        )
+        assert records.names >= {"trio_jobs.hooks", "trio_jobs.queue"}
+
+
+async def test_the_thread_of_a_journal_logs_as_the_task_that_opens_it(
+    records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = SqliteLog.open
+
+    def loud(log: SqliteLog) -> Any:
+        LOG.error("in the thread")
+        return opened(log)
+
+    monkeypatch.setattr(SqliteLog, "open", loud)
+    for name, names in (("quiet", set[str]()), ("loud", {"trio_jobs.store"})):
+        with quiet_log(name == "loud") as lines:
+            store = SqliteStore(tmp_path / name)
+            await store.open(lambda events: None)
+            await store.aclose()
+        assert (records.names, len(lines)) == (names, name == "quiet")

@@ -10,6 +10,7 @@ After a failed commit the thread lets the log find out what is committed, report
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import threading
 from collections import deque
@@ -111,8 +112,10 @@ class WriterThread:
         Raises:
             RuntimeError: The system has no more threads. The method can be called again.
         """
+        # in the caller's context, which decides where a simulated queue logs
+        context = contextvars.copy_context()
         # a daemon: a sync that never returns must not keep the process from exiting
-        thread = threading.Thread(target=self._run, name="trio-jobs journal", daemon=True)
+        thread = threading.Thread(target=context.run, args=(self._run,), name="trio-jobs journal", daemon=True)
         thread.start()
         self._thread = thread
 

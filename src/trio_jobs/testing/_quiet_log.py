@@ -1,4 +1,8 @@
-"""Keep the log records of simulated queues from the handlers of the program: all that they report is planned."""
+"""Keep the log records of simulated queues from the handlers of the program: all that they report is planned.
+
+Queues that run beside a check are not affected. A simulated queue is told from them by its context: tasks have that of
+the task which has started them, and the thread of a journal that of the task which has opened it.
+"""
 
 from __future__ import annotations
 
@@ -7,70 +11,50 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import attrs
+from trio_jobs._log import diversion
 
 __all__ = ["QuietLog", "quiet_log"]
 
 MAX_LINES: Final = 1000  #: of the log of one check that are kept; its first ones
 
-_PACKAGE: Final = "trio_jobs"
-
-
-class _Collector(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if len(self.lines) < MAX_LINES:
-            self.lines.append(f"{record.levelname} {record.name}: {record.getMessage()}")
-
-
-@attrs.frozen
-class _Saved:
-    logger: logging.Logger
-    handlers: list[logging.Handler]
-    propagate: bool
-    disabled: bool
-
-
-_started: Final[set[_Collector]] = set()
-_saved: Final[list[_Saved]] = []  # while something is started
-
 
 class QuietLog:
-    """Collects the records of trio-jobs from `start` to `stop`. Those of the program itself are not affected.
+    """Collects the records of trio-jobs from `start` to `stop` that are logged in the context of `start`, and in those
+    of the tasks that were started in it.
 
-    Several can be started; the handlers of the program get records again when all have stopped.
+    Several can be started in one context; the handlers of the program get records again when all have stopped.
     """
 
     def __init__(self) -> None:
-        self._collector = _Collector()
-
-    @property
-    def lines(self) -> list[str]:
+        self.lines: list[str] = []
         """What was logged since the start, or since the list was cleared: WARNING and above."""
-        return self._collector.lines
+        self.is_started = False
+        self.outer: QuietLog | None = None
+        """What had been started in the same context before."""
 
     def start(self) -> None:
-        package = logging.getLogger(_PACKAGE)
-        if not _started:
-            names = [name for name in logging.Logger.manager.loggerDict if name.startswith(f"{_PACKAGE}.")]
-            for one in (package, *map(logging.getLogger, names)):
-                _saved.append(_Saved(one, one.handlers[:], one.propagate, one.disabled))
-                one.handlers, one.propagate, one.disabled = [], one is not package, False
-        _started.add(self._collector)
-        package.addHandler(self._collector)
+        self.outer, self.is_started = _innermost(), True
+        diversion.set(self)
 
     def stop(self) -> None:
-        """End the collection. A second call does nothing."""
-        _started.discard(self._collector)
-        logging.getLogger(_PACKAGE).removeHandler(self._collector)
-        if not _started:
-            for saved in _saved:
-                saved.logger.handlers = saved.handlers
-                saved.logger.propagate, saved.logger.disabled = saved.propagate, saved.disabled
-            _saved.clear()
+        """End the collection, from whichever context. A second call does nothing."""
+        self.is_started = False
+        diversion.set(_innermost())
+
+    def take(self, level: int, name: str, message: str, args: tuple[object, ...]) -> bool:
+        is_outside = self.outer is not None and self.outer.take(level, name, message, args)
+        if self.is_started and level >= logging.WARNING and len(self.lines) < MAX_LINES:
+            self.lines.append(f"{logging.getLevelName(level)} {name}: {message % args if args else message}")
+        return self.is_started or is_outside
+
+
+def _innermost() -> QuietLog | None:
+    """What was started last in this context, of those that have not stopped, in whichever context."""
+    found = diversion.get()
+    assert found is None or isinstance(found, QuietLog)
+    while found is not None and not found.is_started:
+        found = found.outer
+    return found
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -60,6 +61,7 @@ class SimulatedStore:
         self._appended: list[Event] = []
         self._waits: dict[int, trio.Event] = {}
         self._token: trio.lowlevel.TrioToken | None = None
+        self._context = contextvars.copy_context()  # of the queue that opens it
         self._dead = False
         self.on_death: Callable[[], None] = lambda: None
         """Called in Trio's thread after a crash: nothing more will be committed."""
@@ -87,7 +89,7 @@ class SimulatedStore:
         """Kill the process, see `CrashableStore.crash`."""
         self._dead = True
         if self._token is not None:
-            self._token.run_sync_soon(self._wake_all)
+            self._token.run_sync_soon(self._context.run, self._wake_all)
 
     async def open(
         self,
@@ -100,6 +102,7 @@ class SimulatedStore:
             raise StoreError("this store is in use by another queue; close that one first")
         self._on_commit = on_commit
         self._token = trio.lowlevel.current_trio_token()
+        self._context = contextvars.copy_context()
         retained = last_of_groups(self._disk.events)
         kept = (JobEvent, Forgotten)
         return [event for event in self._disk.events if isinstance(event, kept) or event in retained]
@@ -110,7 +113,7 @@ class SimulatedStore:
         if self._on_commit is None or self._token is None:
             raise StoreError("this store is closed")
         self._appended.extend(events)
-        self._token.run_sync_soon(self._commit, idempotent=True)
+        self._token.run_sync_soon(self._context.run, self._commit, idempotent=True)
 
     async def committed(self, seq: int) -> None:
         if seq <= self._disk.last_seq and not self._dead:
