@@ -58,6 +58,7 @@ METHODS: Final = "tests/server/test_methods.py"
 JOB_FILTERS: Final = "tests/engine/test_job_filters.py"
 KEEP_ALIVE: Final = "tests/server/test_keep_alive.py"
 JOB_MEMORY: Final = "tests/engine/test_job_memory.py"
+PROJECTION: Final = "tests/engine/test_projection.py"
 FINDING: Final = "tests/runtime/test_finding.py"
 LABELS: Final = "tests/runtime/test_labels.py"
 SERVER_LISTS: Final = "tests/server/test_job_lists.py"
@@ -3057,6 +3058,22 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         JOB_MEMORY,
         "_engine/job_index.py",
         "        self._records[-1] = tuple(self._newest)\n",
+        "",
+    ),
+    _M(
+        "changed jobs not in an index",
+        "the jobs of a state are those that were in it when its jobs were read for the last time",
+        PROJECTION,
+        "_engine/job_index.py",
+        "        if self.changed:\n            self.update()\n        return self._indexes",
+        "        return self._indexes",
+    ),
+    _M(
+        "jobs of a state in the order of their submits",
+        "of the jobs of a state the first one submitted comes first, and not the first one that came into it",
+        PROJECTION,
+        "_engine/job_index.py",
+        "        changed.sort(key=_state_seq)\n",
         "",
     ),
     # clocks

@@ -1,11 +1,15 @@
-"""The jobs of one state in the order in which they came into it. Pure.
+"""The jobs of each state in the order in which they came into it. Pure.
+
+A usual job is in two open states for less than a millisecond each, and nobody asks for the jobs of these states
+meanwhile. So a job that changes its state is only noted, once, and the indexes are brought up to date when they are
+read, or when `MOST_CHANGED` jobs are noted.
 
 An index is appended to at its end only, since a job enters a state by its newest event, and loses jobs anywhere. There
-are two kinds, with the same methods. Every job passes through open states, and their indexes are dicts, which take the
-least time. Final jobs stay, and theirs consist of chunks, short enough for a removal to be cheap, found by bisection:
-16 bytes for each job, where a dict takes about 100. The numbers are kept beside the records, since those of a record
-change. Full chunks are tuples until a job is removed from them: the collector visits each item of a list in every full
-collection, and none of a tuple of what it does not track.
+are two kinds, with the same methods. Those of open states are dicts, which take the least time. Final jobs stay, and
+theirs consist of chunks, short enough for a removal to be cheap, found by bisection: 16 bytes for each job, where a
+dict takes about 100. The numbers are kept beside the records, since those of a record change. Full chunks are tuples
+until a job is removed from them: the collector visits each item of a list in every full collection, and none of a tuple
+of what it does not track.
 """
 
 from __future__ import annotations
@@ -13,15 +17,20 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Final, Protocol
 
-from trio_jobs._engine.jobs import JobRecord
+from trio_jobs._engine.jobs import FINAL, JobRecord, State
 
-__all__ = ["FinalJobs", "JobIndex", "JobsByNumber", "OpenJobs"]
+__all__ = ["FinalJobs", "JobIndex", "JobsByState", "OpenJobs"]
 
 CHUNK: Final = 512  #: jobs of a chunk: a removal moves at most 4 KiB
+MOST_CHANGED: Final = 1024  #: to add them to the indexes takes 0.1 ms
+
+_state: Final = attrgetter("state")
+_state_seq: Final = attrgetter("state_seq")
 
 
 class JobIndex(Protocol):
@@ -32,25 +41,13 @@ class JobIndex(Protocol):
     def __iter__(self) -> Iterator[JobRecord]: ...
 
 
-class JobsByNumber(Protocol):
-    """What changes an index: `FinalJobs`, or the dict of an open state."""
-
-    def __setitem__(self, number: int, record: JobRecord, /) -> None: ...
-
-    def __delitem__(self, number: int, /) -> None: ...
-
-
 class OpenJobs:
-    """A `JobIndex` of an open state.
-
-    Args:
-        by_number: The jobs, in the order of their numbers.
-    """
+    """A `JobIndex` of an open state."""
 
     __slots__ = ("_by_number",)
 
-    def __init__(self, by_number: Mapping[int, JobRecord]) -> None:
-        self._by_number: Final = by_number
+    def __init__(self) -> None:
+        self._by_number: dict[int, JobRecord] = {}
 
     def __repr__(self) -> str:
         return f"<OpenJobs {len(self)} jobs>"
@@ -60,6 +57,16 @@ class OpenJobs:
 
     def __iter__(self) -> Iterator[JobRecord]:
         return iter(self._by_number.values())
+
+    def extend(self, records: Sequence[JobRecord]) -> None:
+        """As `FinalJobs.extend`."""
+        by_number = self._by_number
+        for record in records:
+            by_number[record.state_seq] = record
+
+    def __delitem__(self, number: int) -> None:
+        """Remove the job with this number."""
+        del self._by_number[number]
 
 
 class FinalJobs:
@@ -88,13 +95,16 @@ class FinalJobs:
     def __iter__(self) -> Iterator[JobRecord]:
         return chain.from_iterable(self._records)
 
-    def __setitem__(self, number: int, record: JobRecord) -> None:
-        """Add a job with a number above all numbers that were added before."""
-        if len(self._newest) == CHUNK:
-            self._begin_chunk()
-        self._newest_numbers.append(number)
-        self._newest.append(record)
-        self._count += 1
+    def extend(self, records: Sequence[JobRecord]) -> None:
+        """Add jobs in the order of their `state_seq`, which are above all that were added before."""
+        while records:
+            if len(self._newest) == CHUNK:
+                self._begin_chunk()
+            some = records[: CHUNK - len(self._newest)]
+            self._newest_numbers.extend([record.state_seq for record in some])
+            self._newest += some
+            self._count += len(some)
+            records = records[len(some) :]
 
     def _begin_chunk(self) -> None:
         self._bounds[-1] = self._newest_numbers[-1]
@@ -121,3 +131,44 @@ class FinalJobs:
         self._count -= 1
         if not numbers and numbers is not self._newest_numbers:
             del self._bounds[chunk], self._numbers[chunk], self._records[chunk]
+
+
+class JobsByState:
+    """The indexes of all states."""
+
+    __slots__ = ("_indexes", "changed", "seq")
+
+    def __init__(self) -> None:
+        self._indexes = {state: FinalJobs() if state in FINAL else OpenJobs() for state in State}
+        self.changed: list[JobRecord] = []
+        """Jobs that are in no index: each new one is appended by the caller, the others by `leave`."""
+        self.seq = 0
+        """The jobs that have come into their state by a later event are in `changed`, all others in an index."""
+
+    def indexes(self) -> Mapping[State, JobIndex]:
+        """The jobs of each state. Valid until the next change."""
+        if self.changed:
+            self.update()
+        return self._indexes
+
+    def update(self) -> None:
+        """Add the changed jobs to the index of the state of each."""
+        changed = self.changed
+        changed.sort(key=_state_seq)
+        for state, some in groupby(changed, _state):
+            self._indexes[state].extend([*some])
+        self.seq = changed[-1].state_seq
+        changed.clear()
+
+    def leave(self, record: JobRecord, state: State, number: int) -> None:
+        """A job that has come into a state by event `number`, at most `seq`, has left that state."""
+        del self._indexes[state][number]
+        self.changed.append(record)
+        if len(self.changed) >= MOST_CHANGED:
+            self.update()
+
+    def remove(self, record: JobRecord) -> None:
+        """Remove a job."""
+        if self.changed:
+            self.update()
+        del self._indexes[record.state][record.state_seq]

@@ -11,7 +11,7 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.activity import Activity, queue_action
 from trio_jobs._engine.event_base import JobEvent
 from trio_jobs._engine.fold import begin, fold
-from trio_jobs._engine.job_index import FinalJobs, JobIndex, JobsByNumber, OpenJobs
+from trio_jobs._engine.job_index import MOST_CHANGED, JobIndex, JobsByState
 from trio_jobs._engine.job_keys import JobKeys, KeyEntry
 from trio_jobs._engine.job_table import JobTable, facts
 from trio_jobs._engine.jobs import FINAL, JobRecord, State
@@ -51,11 +51,7 @@ class Projection:
         """The jobs, by id."""
         self.by_submit = JobTable()
         """The jobs in the order of their submits, and which of them match a filter."""
-        opened: dict[State, dict[int, JobRecord]] = {state: {} for state in State if state not in FINAL}
-        final = {state: FinalJobs() for state in _FINAL}
-        self._by_number: dict[State, JobsByNumber] = {**opened, **final}
-        self.by_state: Mapping[State, JobIndex] = {**{state: OpenJobs(jobs) for state, jobs in opened.items()}, **final}
-        """The jobs of each state in the order in which they reached it (`state_seq`)."""
+        self._by_state = JobsByState()
         self.keys = JobKeys()
         """The jobs with a key, by kind and key."""
         self.tombstones = KeyTombstones()
@@ -94,9 +90,8 @@ class Projection:
                 before, number = record.state, record.state_seq
                 known = facts(record) if record.submitted_seq < self.by_submit.tail_seq else None
                 after = fold(record, of_job, elapsed)
-                if before is not after:
-                    del self._by_number[before][number]
-                    self._by_number[after][seq] = record
+                if before is not after and number <= self._by_state.seq:
+                    self._by_state.leave(record, before, number)
                 if known is not None:
                     self.by_submit.update(record, known)
                 if record.actions and record.actions[-1].seq == seq:
@@ -136,6 +131,11 @@ class Projection:
             self.activity.add(action)
 
     @property
+    def by_state(self) -> Mapping[State, JobIndex]:
+        """The jobs of each state in the order in which they came into it (`state_seq`)."""
+        return self._by_state.indexes()
+
+    @property
     def is_unclean(self) -> bool:
         """Whether the last SDK session is not known to have closed. A history without any session was pruned by a
         version that did not keep its last event, so nothing is known of it."""
@@ -148,7 +148,10 @@ class Projection:
         record = begin(event, elapsed)
         self.jobs[job] = record
         self.by_submit.append(record)
-        self._by_number[record.state][event.seq] = record
+        changed = self._by_state.changed
+        changed.append(record)
+        if len(changed) >= MOST_CHANGED:
+            self._by_state.update()
         if record.key is not None:
             self.keys[record.kind, record.key] = KeyEntry(job, record.digest or "")
 
@@ -163,7 +166,7 @@ class Projection:
     def _remove(self, job_id: str) -> JobRecord:
         record = self.jobs.pop(job_id)
         self.by_submit.remove(record)
-        del self._by_number[record.state][record.state_seq]
+        self._by_state.remove(record)
         return record
 
     def get(self, job_id: str) -> JobRecord:

@@ -105,8 +105,8 @@ class Pruner:
         self._started = 0.0
         self._job_retention = job_retention
         self._max_finished_jobs = max_finished_jobs
-        self.fewest: Final = min(max_finished_jobs.values())
-        """With so many jobs there are too many of no final state."""
+        self.fewest: Final = min(max_finished_jobs.values()) + BATCH - 1
+        """With so many jobs there is no batch of any final state to prune."""
         self._key_retention = key_retention
         self._max_keys = max_keys
         self._scope = trio.CancelScope()
