@@ -124,6 +124,17 @@ async def test_the_clocks_are_read_before_each_attempt(autojump_clock: MockClock
     assert rig.sdk.calls() == ["now", "later"]
 
 
+async def test_a_job_for_a_date_alone_is_due_before_the_next_attempt(autojump_clock: MockClock) -> None:
+    clock = TrioClock()
+    async with paused(clock) as queue:
+        late = await queue.submit("work", "for later", due_at=date(clock, HOUR))
+        job = await queue.submit("work", "now")
+        clock.set_wall(2 * HOUR)
+        await queue.resume()
+        await queue.result(job.job_id)
+        assert is_due(queue.get(late.job_id))
+
+
 @pytest.mark.parametrize("step", [-YEAR, YEAR])
 @pytest.mark.parametrize("strict_order", [False, True])
 async def test_the_wait_before_a_retry_does_not_follow_the_wall_clock(

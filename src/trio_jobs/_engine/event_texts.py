@@ -16,18 +16,30 @@ from trio_jobs._engine import events as ev
 from trio_jobs._engine.error_info import describe
 from trio_jobs._errors import UsageError
 
-__all__ = ["NO_TEXTS", "TEXTS", "WITHOUT_TEXT", "check_encodable"]
+__all__ = ["NO_TEXTS", "TEXTS", "any_texts", "check_encodable", "check_texts"]
 
-#: The most frequent events without a field that a user can set
-WITHOUT_TEXT: Final = frozenset({ev.Started, ev.SdkEntered})
-#: Others that are frequent, and their fields with texts that may not have been encoded before
-TEXTS: Final[dict[type[ev.Event], Callable[[Any], tuple[Any, ...]]]] = {
+#: The most frequent events, and their fields with texts that may not have been encoded before; None: they have none
+TEXTS: Final[dict[type[ev.Event], Callable[[Any], tuple[Any, ...]] | None]] = {
     ev.Submitted: attrgetter("key", "digest", "by", "labels"),
+    ev.Started: None,
+    ev.SdkEntered: None,
     ev.Completed: attrgetter("error", "problem", "by", "note"),
 }
 NO_TEXTS: Final = (None, None, None, None)  #: what these fields are in most events
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+def any_texts(event: Any) -> tuple[Any, ...]:
+    """What `TEXTS` would have for the other events: they may have texts."""
+    return ()
+
+
+def check_texts(event: ev.Event) -> None:
+    """Check that an event can be encoded, unless it has no texts. Raises: as `check_encodable`."""
+    texts = TEXTS.get(type(event), any_texts)
+    if texts is not None and texts(event) != NO_TEXTS:
+        check_encodable(event)
 
 
 def check_encodable(event: ev.Event) -> None:

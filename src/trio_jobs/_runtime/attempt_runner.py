@@ -130,12 +130,16 @@ class AttemptRunner:
                         payload = handler.decode(record.payload)
                         with self.scope as running.scope:
                             try:
-                                ended = report_result(await call_unprotected(handler.fn, payload))
+                                value = await call_unprotected(handler.fn, payload)
+                                ended = RETURNED_NOTHING if value is None else report_result(value)
                             except BaseException as error:
                                 ended = captured(error)
                 except BaseException as error:  # not within the scopes: it may be in a group with their Cancelled
                     ended = outcome.Error(error)
-                result, passing = self._classify(running, ended)
+                if ended is RETURNED_NOTHING and not (running.entered or running.has_own_scope):
+                    running.scope, result = None, _DONE  # the usual end in memory
+                else:
+                    result, passing = self._classify(running, ended)
             self._end(running, result)
             if passing is not None:
                 raise passing
@@ -149,7 +153,8 @@ class AttemptRunner:
         repeated."""
         event_log, clock = self._event_log, self._clock
         now, elapsed = clock.now(), clock.elapsed()
-        self._scheduler.look(now, elapsed)  # a clock may have advanced since it was last read
+        if self._scheduler.has_times:
+            self._scheduler.look(now, elapsed)  # a clock may have advanced since it was last read
         seq = event_log.projection.seq + 1
         events = decide.start(record, handler.enters_at_start, handler.rules, now, seq, elapsed)
         event_log.append(events, elapsed)
@@ -168,9 +173,6 @@ class AttemptRunner:
         self, running: RunningAttempt, ended: CallReport | outcome.Error | None
     ) -> tuple[AttemptResult, BaseException | None]:
         """Return the result of `classify`. Called in the step in which the handler has ended."""
-        if ended is RETURNED_NOTHING and not (running.entered or running.has_own_scope):  # the usual end in memory
-            running.scope = None
-            return _DONE, None
         late = False
         if running.interrupted_call is not None and self._interrupter.was_interrupted(running):
             running.was_interrupted = True

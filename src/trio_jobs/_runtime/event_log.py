@@ -25,7 +25,7 @@ from operator import itemgetter, methodcaller
 from typing import Final, Protocol
 
 from trio_jobs._engine import events as ev
-from trio_jobs._engine.event_texts import NO_TEXTS, TEXTS, WITHOUT_TEXT, check_encodable
+from trio_jobs._engine.event_texts import NO_TEXTS, TEXTS, any_texts, check_encodable, check_texts
 from trio_jobs._engine.fold import begin, fold
 from trio_jobs._engine.job_block import value_of
 from trio_jobs._engine.job_conditions import ID_LENGTH
@@ -144,20 +144,29 @@ class EventLog:
             UsageError: One of them cannot be encoded. Nothing has changed. The thread of a journal and the followers
                 on the wire, which encode events later, could report this to nobody.
         """
+        if elapsed is None:
+            elapsed = self._elapsed()
+        if self.durable or len(events) != 1:
+            self._append_all(events, elapsed)
+            return
+        # the usual case: the loops and calls of the other one would take as long as all that is done here
+        event = events[0]
+        texts = TEXTS.get(type(event), any_texts)
+        if texts is not None and texts(event) != NO_TEXTS:
+            check_encodable(event)
+        self.projection.apply(event, elapsed)
+        self.store.append(events)
+
+    def _append_all(self, events: Sequence[ev.Event], elapsed: float) -> None:
+        """As `append`, for any number of events and any store."""
         if not events:
             return
         for event in events:
-            if (class_ := type(event)) not in WITHOUT_TEXT:
-                texts = TEXTS.get(class_)
-                if texts is None or texts(event) != NO_TEXTS:
-                    check_encodable(event)
+            check_texts(event)
         if self.durable:
             self._copy_committed(events)
-        projection = self.projection
-        if elapsed is None:
-            elapsed = self._elapsed()
         for event in events:
-            projection.apply(event, elapsed)
+            self.projection.apply(event, elapsed)
         self.store.append(events)
 
     async def committed(self, seq: int, of: JobRecord | None = None) -> None:

@@ -46,18 +46,18 @@ class ExpectedWaits:
         """
         estimates = self._estimates
         own = estimates.turn(record.kind)
-        current, stuck = self._slot.current, self._overruns.stuck
         if own is None or self._projection.paused is not None or self._sessions.waits.failing:
             return None
-        if stuck is not None and stuck is current:
+        current = self._slot.current
+        if current is None:  # the first job starts at once, or the SDK rests or is being opened
+            wait = 0.0 if position == 1 and self._sessions.ready() else own
+        elif current is self._overruns.stuck:
             return None
-        if position == 0:
-            return 0.0
-        if current is not None:
+        else:
             kind = current.record.kind
             wait = own if kind == record.kind else estimates.turn(kind) or own
-        else:  # the SDK rests or is being opened, or the first job starts at once
-            wait = 0.0 if position == 1 and self._sessions.ready() else own
+        if position == 0:
+            return 0.0
         if position == 1:
             return wait
         kinds = self._channel.kinds

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from itertools import islice
 
 import attrs
@@ -61,6 +61,9 @@ class JobChannel:
     _waiting: int
     _jobs: deque[JobRecord]
     """Those in Trio's channel, in which one cannot look, and the one that it is delivering."""
+    receive: Callable[[], Awaitable[JobRecord]]
+    """Returns the next job. It stays in the channel until `received` is called; the caller must call `received` or
+    `unreceive` before its next checkpoint. Cancelled: no job was received."""
     kinds: dict[str, int]
     """The number of these jobs by kind, of each kind that ever had any."""
 
@@ -69,6 +72,7 @@ class JobChannel:
         self.strict = strict
         self._free = capacity
         self._sender, self._receiver = trio.open_memory_channel[JobRecord](capacity)
+        self.receive = self._receiver.receive
         self._submits = trio.lowlevel.ParkingLot()
         self._requeues = trio.lowlevel.ParkingLot()
         self._requeue_is_next = True
@@ -164,16 +168,6 @@ class JobChannel:
         jobs.append(record)
         kinds[kind] = kinds.get(kind, 0) + 1
         return len(jobs)
-
-    def receive(self) -> Awaitable[JobRecord]:
-        """Return the next job. It stays in the channel until `received` is called.
-
-        The caller must call `received` or `unreceive` before its next checkpoint.
-
-        Cancelled:
-            No job was received.
-        """
-        return self._receiver.receive()
 
     def receive_nowait(self) -> JobRecord:
         """As `receive`, at once: the channel must not be empty. No checkpoint."""

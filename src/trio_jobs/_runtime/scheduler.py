@@ -70,10 +70,8 @@ class Scheduler:
         # by seconds: on the clock of elapsed time; by date: on the wall clock
         self._due_by_seconds, self._due_by_date = _Timers(), _Timers()
         self._deadlines_by_seconds, self._deadlines_by_date = _Timers(), _Timers()
-        self._heaps = (
-            self._due_by_seconds.heap, self._due_by_date.heap,
-            self._deadlines_by_seconds.heap, self._deadlines_by_date.heap,
-        )  # fmt: skip
+        self.has_times = False
+        """False: there is no timer, no deadline and no end of a pause, and `look` need not be called."""
         self._wall_ahead = NEVER
         # jobs that wait for a slot: (when they were due, in elapsed time; number of the submit; number of the job's
         # last event; the job)
@@ -153,8 +151,6 @@ class Scheduler:
         if self._pause_ends <= now and self._end_pause is not None:
             self._pause_ends = NEVER
             self._end_pause()
-        if not any(self._heaps):
-            return
         for timers, at in ((self._due_by_seconds, elapsed), (self._due_by_date, now)):
             for seq, record in timers.pop_until(at):
                 if record.moved_seq == seq:
@@ -179,7 +175,8 @@ class Scheduler:
         by_seconds = min(self._due_by_seconds.left(elapsed), self._deadlines_by_seconds.left(elapsed))
         by_date = min(self._due_by_date.left(now), self._deadlines_by_date.left(now), self._pause_ends - now)
         left = min(max(by_seconds, 0.0), max(by_date, 0.001))  # a date may be compared with a slower clock for ever
-        if left != NEVER:
+        self.has_times = left != NEVER
+        if self.has_times:
             self._alarm.set(self._clock.monotonic() + min(left, LOOK_EVERY))
 
     @trio.lowlevel.enable_ki_protection

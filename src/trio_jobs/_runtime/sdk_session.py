@@ -278,6 +278,8 @@ class SdkSessionManager:
 
     def must_close(self) -> bool:
         """Whether a session is open that is discarded, or lost."""
+        if self._discard is None and self._kills is None:  # asked after each attempt
+            return False
         return (self._discard is not None and self._executor.is_open) or self._is_lost()
 
     def resumed(self) -> None:
