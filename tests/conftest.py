@@ -25,7 +25,10 @@ from support.process_rig import end_served
 from support.rig import BOTH, IN_PROCESS, HostKind, make_clock
 from support.stalls import STALLS, make_stalls
 from support.waiting import DEADLINE, time_limit
+from trio_jobs._client import reconnect
 from trio_jobs._runtime import seat_lock
+from trio_jobs._server import server
+from trio_jobs._server.limits import ServerLimits
 
 settings.register_profile(
     "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -111,6 +114,19 @@ def stalls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """If TRIO_JOBS_STALLS is set, threads and processes of the test are paused now and then, see `support.stalls`."""
     if STALLS:
         make_stalls(request.node.nodeid).install(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def handshakes_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine under load can take ten seconds for any step. So where a test names no limit, it has that of a wait."""
+    first_session, default = reconnect.ReconnectingSession.first_session, 10.0
+
+    async def patient(session: reconnect.ReconnectingSession, timeout: float) -> None:
+        await first_session(session, DEADLINE if timeout == default else timeout)
+
+    monkeypatch.setattr(reconnect.ReconnectingSession, "first_session", patient)
+    monkeypatch.setattr(reconnect, "DIAL_TIMEOUT", DEADLINE)
+    monkeypatch.setattr(server, "ServerLimits", functools.partial(ServerLimits, head_timeout=DEADLINE))
 
 
 _numbers = itertools.count()

@@ -14,8 +14,8 @@ from trio_websocket import ConnectionClosed
 
 import trio_jobs
 from support.fake_server import FakeConnection, answering, fake_server
-from support.waiting import deadline
-from trio_jobs._client import stream
+from support.waiting import DEADLINE, deadline
+from trio_jobs._client import session, stream
 from trio_jobs._client.handshake import end_of_head
 from trio_jobs._wire.frame_decoder import InvalidFrame
 from trio_jobs._wire.frames import close_frame, ping_frame, text_frame
@@ -199,8 +199,9 @@ async def test_a_message_in_fragments_with_pings_between_them_is_an_answer_and_e
     ],
 )
 async def test_a_server_that_breaks_the_protocol_gets_the_close_code_and_the_request_is_sent_again(
-    data: bytes, code: int
+    data: bytes, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session, "CLOSE_TIMEOUT", DEADLINE)
     codes: list[int] = []
 
     async def talk(connection: FakeConnection) -> None:
