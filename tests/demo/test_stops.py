@@ -215,7 +215,7 @@ def test_a_reader_that_does_not_read_does_not_hold_up_the_stop(folder: Path) -> 
             wait_until(some_are_booked, "two files are booked")
             fill(folder / "output")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == 143
+            assert process.wait() == 143
     finally:
         os.close(reader)
         os.close(writer)

@@ -148,21 +148,21 @@ async def test_a_client_follows_jobs_through_the_proxy(
 async def test_pings_keep_an_idle_connection_through_the_proxy(
     proxy: Callable[..., list[str]], pings: bool, tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
-    """The proxy closes a connection on which nothing is sent for three seconds; without pings it does."""
+    """The proxy closes a connection on which nothing is sent for six seconds; without pings it does."""
     port, tls = free_port(), trusting(certificate)
-    limits = patient(ping=0.4 if pings else 300.0)
+    limits = patient(ping=0.5 if pings else 300.0)
     async with (
         make_service().open() as queue,
         trio_jobs.serve(queue, port=0, tokens=[TOKEN], hosts=[NAME], limits=limits) as server,
     ):
-        with started(proxy, tmp_path, port, server.port, *certificate, {"120s": "3s"}):
+        with started(proxy, tmp_path, port, server.port, *certificate, {"120s": "6s"}):
             await until_ready(port, tls)
             async with await connected(port, tls) as stream:
                 client = Raw(stream)
                 await client.send(handshake(TOKEN, Host=NAME))
                 assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
                 if pings:
-                    for _ in range(10):  # four seconds
+                    for _ in range(14):  # seven seconds
                         opcode, payload = await client.frame()
                         assert opcode is Opcode.PING
                         await client.send(client.proto.pong(payload))
@@ -180,20 +180,20 @@ async def test_a_stream_of_events_passes_the_proxy_at_once_and_stays_open_while_
     certificate: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The proxy closes a connection on which nothing is sent for two seconds; the keep-alive blocks prevent it."""
-    monkeypatch.setattr("trio_jobs._server.sse.KEEP_ALIVE", 0.4)
+    """The proxy closes a connection on which nothing is sent for six seconds; the keep-alive blocks prevent it."""
+    monkeypatch.setattr("trio_jobs._server.sse.KEEP_ALIVE", 0.5)
     port, tls = free_port(), trusting(certificate)
     async with (
         make_service().open() as queue,
         trio_jobs.serve(queue, port=0, tokens=[TOKEN], hosts=[NAME]) as server,
     ):
-        with started(proxy, tmp_path, port, server.port, *certificate, {"60s": "2s"}):
+        with started(proxy, tmp_path, port, server.port, *certificate, {"60s": "6s"}):
             await until_ready(port, tls)
             async with await connected(port, tls) as stream:
                 await stream.send_all(request("/v1/events"))
                 received = b""
-                with deadline("three seconds of keep-alive blocks, then an event"):
-                    while received.count(b"\nid: ") < 8:
+                with deadline("seven seconds of keep-alive blocks, then an event"):
+                    while received.count(b"\nid: ") < 15:
                         received += await stream.receive_some()
                     assert b"event: " not in received
                     receipt = await queue.submit("double", 21)

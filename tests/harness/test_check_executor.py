@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from support.waiting import deadline
+from support.waiting import DEADLINE, deadline
 from trio_jobs._call_report import RaisedError
 from trio_jobs._engine.jobs import ErrorInfo
 from trio_jobs._executors.call_boundary import interrupt_call
@@ -156,7 +156,7 @@ async def test_a_finding_about_a_second_call_does_not_wait_for_the_first() -> No
 
 
 async def test_an_executor_may_let_a_second_call_wait() -> None:
-    await check_executor(lambda open_sdk, nursery: WaitingExecutor(open_sdk), timeout=5)
+    await check_executor(lambda open_sdk, nursery: WaitingExecutor(open_sdk), timeout=DEADLINE)
 
 
 async def test_an_executor_that_accepts_a_call_beside_an_abandoned_one_is_found() -> None:
@@ -195,7 +195,7 @@ class UninterruptibleExecutor:
 
 
 async def test_the_rules_of_interruptions_are_left_out_for_an_executor_that_cannot_interrupt() -> None:
-    report = await check_executor(lambda open_sdk, nursery: UninterruptibleExecutor(open_sdk), timeout=5)
+    report = await check_executor(lambda open_sdk, nursery: UninterruptibleExecutor(open_sdk), timeout=DEADLINE)
     assert report.left_out == ("interruptions: the executor does not conform to trio_jobs.ports.Interrupts",)
 
 

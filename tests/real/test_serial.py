@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trio_jobs
 from support.processes import run
@@ -18,6 +18,7 @@ from support.pump import Pump
 from support.rig import until_state
 from support.sdks import EXAMPLES, load_example, need_module, sdk_environment
 from support.waiting import DEADLINE
+from trio_jobs import TrioClock
 
 need_module("serial")
 if sys.platform == "win32":
@@ -45,6 +46,12 @@ def service_of(example: ModuleType, attempt_timeout: float | None = None, **sett
     return service
 
 
+async def limit_passes(pump: Pump, clock: MockClock) -> None:
+    """Let the attempt that the pump does not answer time out; no other one does, whatever it takes."""
+    assert await trio.to_thread.run_sync(pump.held.wait, DEADLINE)
+    clock.jump(0.2)
+
+
 def test_the_program_doses_once(pump: Pump, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "serial_doser.py")]
     for _ in range(2):
@@ -54,12 +61,13 @@ def test_the_program_doses_once(pump: Pump, tmp_path: Path) -> None:
 
 
 async def test_p11_an_interrupt_frees_a_read_that_hangs_and_verify_finds_the_dose(
-    pump: Pump, example: ModuleType
+    pump: Pump, example: ModuleType, mock_clock: MockClock
 ) -> None:
     """Without `interrupt=` the read would end after the port's timeout of 10 s only."""
     pump.hold("DOSE")
-    async with service_of(example, attempt_timeout=0.2).open() as queue:
+    async with service_of(example, attempt_timeout=0.2).open(clock=TrioClock()) as queue:
         receipt = await queue.submit("dose", 5, key="a")
+        await limit_passes(pump, mock_clock)
         await queue.result(receipt.job_id, in_doubt="raise")
         job = queue.get(receipt.job_id)
         assert job.reason == "verified"
@@ -68,13 +76,17 @@ async def test_p11_an_interrupt_frees_a_read_that_hangs_and_verify_finds_the_dos
     assert pump.doses == [("a", 5)]
 
 
-async def test_a_late_answer_is_not_the_answer_to_the_next_question(pump: Pump, example: ModuleType) -> None:
+async def test_a_late_answer_is_not_the_answer_to_the_next_question(
+    pump: Pump, example: ModuleType, mock_clock: MockClock
+) -> None:
     """The pump answers OK to the first dose when the next session asks; without the mark that would be taken for the
     answer to DONE?, and everything after it would be one answer late."""
     pump.hold("DOSE")
-    async with service_of(example, attempt_timeout=0.2).open() as queue:
+    async with service_of(example, attempt_timeout=0.2).open(clock=TrioClock()) as queue:
         for key in "abc":
             receipt = await queue.submit("dose", 5, key=key)
+            if key == "a":
+                await limit_passes(pump, mock_clock)
             await queue.result(receipt.job_id, in_doubt="raise")
     assert pump.doses == [("a", 5), ("b", 5), ("c", 5)]
     marks = [command for command in pump.commands if command.startswith("SYNC")]
@@ -88,7 +100,7 @@ async def test_a_device_that_drops_off_is_asked_when_it_is_back(pump: Pump, exam
         receipt = await queue.submit("dose", 5, key="a")
         await until_state(queue, receipt.job_id, "in_doubt")
         while queue.health().problems != ("opening_sdk",):
-            await trio.testing.wait_all_tasks_blocked(0.001)
+            await wait_all_tasks_blocked(0.001)
         pump.plug()
         await queue.result(receipt.job_id, in_doubt="raise")
         assert queue.get(receipt.job_id).reason == "verified"
