@@ -3235,9 +3235,23 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "last handshake dropped at the stop",
         "a client that connects while the server stops gets no close frame",
         STOP,
-        "_server/server.py",
+        "_server/places.py",
         "            if scope not in self._answered:",
         "            if True:",
+    ),
+    _M(
+        "place of a close that was cancelled",
+        "after the stop of a server a connection counts as open that is closed",
+        STOP,
+        "_server/server.py",
+        "                await trio.aclose_forcefully(transport)\n",
+        "                await trio.aclose_forcefully(transport)\n                self._places.leave(scope)\n",
+        more=(
+            (
+                "            self._places.leave(scope)  # also if the close was cancelled, or has raised\n",
+                "            pass\n",
+            ),
+        ),
     ),
     _M(
         "line ends not seen between reads",

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 import support
 from support.processes import Process
 from support.server import OWNER, Bench, Raw, bench, make_service, patient
-from support.waiting import pass_time_until
+from support.waiting import deadline, pass_time_until
 from trio_jobs._server import server as server_module
 from trio_jobs._server.server import serve
 from trio_jobs._server.stream import GuardedStream
@@ -105,6 +105,47 @@ async def test_clients_that_do_not_answer_are_disconnected_after_the_close_timeo
             nursery.start_soon(read_to_the_end, client)
         nursery.start_soon(let_the_time_pass)
     assert codes == [1001] * 5
+
+
+async def test_a_connection_whose_close_raises_ends_alone_and_leaves_its_place(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    close, closed = trio.aclose_forcefully, trio.Event()
+
+    async def fail(transport: trio.abc.AsyncResource) -> None:
+        await close(transport)
+        closed.set()
+        raise LookupError("planned")
+
+    async with bench(limits=patient(connections=1)) as b:
+        with monkeypatch.context() as patched:
+            patched.setattr(trio, "aclose_forcefully", fail)
+            first = await b.raw()
+            await first.stream.aclose()
+            with deadline("the close of the first client"):
+                await closed.wait()
+        assert "a connection failed" in caplog.text
+        second = await b.raw()
+        await second.ask("server.hello")
+        await second.stream.aclose()
+
+
+async def test_a_connection_whose_close_is_cancelled_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bench` looks at the places after the stop, which has cancelled the close."""
+    monkeypatch.setattr(server_module, "STOP_TIMEOUT", 0.01)
+    close, closing = trio.aclose_forcefully, trio.Event()
+
+    async def hang(transport: trio.abc.AsyncResource) -> None:
+        await close(transport)
+        closing.set()
+        await trio.sleep_forever()
+
+    async with bench(limits=patient(close_timeout=0.01)) as b:
+        monkeypatch.setattr(trio, "aclose_forcefully", hang)
+        client = await b.raw()
+        await client.stream.aclose()
+        with deadline("the close of the connection"):
+            await closing.wait()
 
 
 async def test_a_client_whose_handshake_was_answered_last_gets_1001_too() -> None:

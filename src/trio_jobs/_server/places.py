@@ -33,6 +33,7 @@ class Places:
         self.pending: dict[trio.CancelScope, float] = {}
         self._limits = limits
         self._open: set[trio.CancelScope] = set()
+        self._answered: set[trio.CancelScope] = set()
         self._kept: set[trio.CancelScope] = set()
         self._idle: dict[trio.CancelScope, None] = {}
         self._changed = trio.lowlevel.ParkingLot()  # unparked when a connection is authenticated, idle, or has ended
@@ -57,9 +58,20 @@ class Places:
         if self.pending.pop(scope, None) is not None:
             self._changed.unpark_all()
 
+    def answer(self, scope: trio.CancelScope) -> None:
+        """The first request of a connection is being answered."""
+        self._answered.add(scope)
+
+    def close_unanswered(self) -> None:
+        """Close the pending connections whose first request is not complete yet."""
+        for scope in [*self.pending]:
+            if scope not in self._answered:
+                scope.cancel()
+
     def leave(self, scope: trio.CancelScope) -> None:
         """A connection has ended."""
         self._open.discard(scope)
+        self._answered.discard(scope)
         self._kept.discard(scope)
         self._idle.pop(scope, None)
         self.pending.pop(scope, None)

@@ -112,7 +112,6 @@ class Server:
         self._http = HttpServer(pages, api, self._requests, self._places, limits)
         if page:
             self._http.logins = PageLogins(access.logins, self._rules)
-        self._answered: set[trio.CancelScope] = set()  # those whose handshake is being answered, or was
         self._closing = False
         host: str = listeners[0].getsockname()[0]
         self.port: int = listeners[0].getsockname()[1]
@@ -174,21 +173,24 @@ class Server:
         transport: trio.abc.Stream = plain
         raw: socket.socket | None = accepted
         try:
-            with scope:
-                if self._tls is not None:
-                    tls = self._tls.context() if isinstance(self._tls, Certificate) else self._tls
-                    transport = trio.SSLStream(plain, tls, server_side=True, https_compatible=True)
-                    raw = None
-                first = await self._requests.read(transport, peer)
-                if isinstance(first, Handshake):
-                    await self._connect(transport, raw, first, peer, scope)
-                elif first is not None:
-                    self._answered.add(scope)
-                    await self._http.serve(transport, raw, first, peer, scope)
-            if scope.cancelled_caught and not (self._closing or peer.refused or peer.served):
-                is_evicted = trio.current_time() < scope.deadline
-                if peer.began or is_evicted:
-                    self._refusals.add(Reason.TIMEOUT, "the request was not complete in time", peer.address)
+            try:
+                with scope:
+                    if self._tls is not None:
+                        tls = self._tls.context() if isinstance(self._tls, Certificate) else self._tls
+                        transport = trio.SSLStream(plain, tls, server_side=True, https_compatible=True)
+                        raw = None
+                    first = await self._requests.read(transport, peer)
+                    if isinstance(first, Handshake):
+                        await self._connect(transport, raw, first, peer, scope)
+                    elif first is not None:
+                        self._places.answer(scope)
+                        await self._http.serve(transport, raw, first, peer, scope)
+                if scope.cancelled_caught and not (self._closing or peer.refused or peer.served):
+                    is_evicted = trio.current_time() < scope.deadline
+                    if peer.began or is_evicted:
+                        self._refusals.add(Reason.TIMEOUT, "the request was not complete in time", peer.address)
+            finally:
+                await trio.aclose_forcefully(transport)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             log.debug("a connection was lost: %s", error)
         except BaseException as error:
@@ -197,9 +199,7 @@ class Server:
                 raise
             log.exception("a connection failed")
         finally:
-            await trio.aclose_forcefully(transport)
-            self._places.leave(scope)
-            self._answered.discard(scope)
+            self._places.leave(scope)  # also if the close was cancelled, or has raised
 
     async def _connect(
         self,
@@ -252,7 +252,7 @@ class Server:
                 connection.leave(CloseCode.GOING_AWAY, "the server is stopping")
 
         self._open[connection] = None
-        self._answered.add(scope)
+        self._places.answer(scope)
         try:
             await connection.run(accepted)
         finally:
@@ -280,9 +280,7 @@ class Server:
         for listener in self._listeners:
             trio.lowlevel.notify_closing(listener)
             listener.close()
-        for scope in [*self._places.pending]:
-            if scope not in self._answered:  # the others get a close frame
-                scope.cancel()
+        self._places.close_unanswered()  # the others get a close frame
         self._http.stop()
         with trio.move_on_after(LAST_ANSWERS_TIMEOUT):
             # answers and events that are already available are sent before the close, such as those of a drain
