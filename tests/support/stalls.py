@@ -254,8 +254,9 @@ def _comes_from_afar(fd: int) -> bool:
     pipe is there at once."""
     file = os.fstat(fd)
     if stat.S_ISSOCK(file.st_mode):
-        with socket.socket(fileno=os.dup(fd)) as shared:
-            return shared.family in (socket.AF_INET, socket.AF_INET6)
+        shared = socket.socket(fileno=fd)  # not of a copy: a test may have used up all descriptors
+        shared.detach()
+        return shared.family in (socket.AF_INET, socket.AF_INET6)
     ends = 0
     for path in Path("/proc/self/fd").iterdir() if stat.S_ISFIFO(file.st_mode) else ():
         with contextlib.suppress(OSError):  # that of the folder itself
