@@ -4730,6 +4730,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        except KeyConflict:\n",
     ),
     _M(
+        "kinds outside of the bounds named",
+        "who submits an unknown kind with a token that is bound to some kinds is sent the names of all",
+        BOUNDS,
+        "_server/bound_backend.py",
+        "UnknownKind(error.kind, tuple(sorted(self.kinds())))",
+        "UnknownKind(error.kind, error.known)",
+    ),
+    _M(
         "known jobs of a batch counted again",
         "who repeats a submit of many jobs for later, since he has not got the answer, is told that the queue is full",
         "tests/runtime/test_submit_many.py",

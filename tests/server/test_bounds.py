@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from support.server import OWNER, Bench, Raw, bench, make_service
 from support.waiting import deadline
-from trio_jobs import AmbiguousJob, JobFailed, JobNotFound, NewJob, PermissionDenied, Token, connect
+from trio_jobs import AmbiguousJob, JobFailed, JobNotFound, NewJob, PermissionDenied, Token, UnknownKind, connect
 from trio_jobs._backend_commands import NewSubmit
 from trio_jobs._engine.bounds import Bounds
 from trio_jobs._engine.job_filter import JobFilter
@@ -247,6 +247,45 @@ async def test_a_key_taken_while_a_submit_of_many_waits_names_no_job_outside_of_
         with pytest.raises(PermissionDenied, match=r"^jobs\[1\]: the key is in use by a job outside") as raised:
             await BoundBackend(wrapped, Bounds(None, ACME)).submit_many(many, wait=1.0, by=None)
         assert raised.value.index == 1
+
+
+async def test_an_unknown_kind_is_answered_with_the_kinds_within_the_bounds() -> None:
+    token = Token("gone-" + "4" * 20, "gus", "control", kinds=["double", "gone"])
+    async with bench(make_service(), tokens=[token]) as b:
+        async with connect(b.server.url, token=token.secret) as client:
+            with pytest.raises(UnknownKind) as raised:
+                await client.submit("gone", 1)
+            assert raised.value.known == ("double",)
+            with pytest.raises(UnknownKind) as raised:
+                await client.submit_many([NewJob("double", 1), NewJob("gone", 1)])
+            assert (raised.value.known, raised.value.index) == (("double",), 1)
+            assert str(raised.value) == "jobs[1]: no handler is registered for kind 'gone' (registered: double)"
+
+
+@pytest.mark.parametrize("method", ["correct", "verify", "retry", "reschedule", "run_now"])
+async def test_a_job_whose_handler_is_gone_names_the_kinds_within_the_bounds(method: str) -> None:
+    async with filled() as (b, jobs):
+        backend = b.queue.backend
+
+        class WithoutHandler:
+            def __getattr__(self, name: str) -> Any:
+                return self.refuse if name == method else getattr(backend, name)
+
+            async def refuse(self, *_: object, **__: object) -> None:
+                raise UnknownKind("gone", ("double", "fail", "wait"))
+
+        wrapped: Any = WithoutHandler()
+        bound: Any = BoundBackend(wrapped, Bounds(["double"]))
+        arguments: dict[str, Any] = {
+            "correct": {"payload": 1, "if_seq": None},
+            "verify": {},
+            "retry": {"even_if_acted": False},
+            "reschedule": {"due_at": None, "delay": 1.0, "if_seq": None},
+            "run_now": {"if_seq": None},
+        }
+        with pytest.raises(UnknownKind) as raised:
+            await getattr(bound, method)(jobs.by_name["double"], by=None, note=None, **arguments[method])
+        assert raised.value.known == ("double",)
 
 
 async def test_the_end_of_an_id_is_ambiguous_only_within_the_bounds() -> None:

@@ -117,7 +117,7 @@ async def test_a_connection_whose_close_raises_ends_alone_and_leaves_its_place(
         closed.set()
         raise LookupError("planned")
 
-    async with bench(limits=patient(connections=1)) as b:
+    async with bench(limits=patient(connections=1, close_timeout=0.1)) as b:
         with monkeypatch.context() as patched:
             patched.setattr(trio, "aclose_forcefully", fail)
             first = await b.raw()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Literal, NoReturn
 
@@ -28,9 +29,9 @@ from trio_jobs._engine.operator_actions import OperatorAction
 from trio_jobs._engine.operator_events import VerifyWord
 from trio_jobs._engine.progress import Progress
 from trio_jobs._engine.status import Health, Statistics
-from trio_jobs._errors import KeyConflict, PermissionDenied
+from trio_jobs._errors import KeyConflict, PermissionDenied, UnknownKind
 from trio_jobs._lookup_errors import AmbiguousJob, JobNotFound
-from trio_jobs._validation import check_each
+from trio_jobs._validation import check_each, name_job
 
 __all__ = ["BoundBackend", "bound", "restricted"]
 
@@ -158,6 +159,17 @@ class BoundBackend:
         own = self._bounds.kinds
         return {kind: schema for kind, schema in self._backend.kinds().items() if own is None or kind in own}
 
+    @contextmanager
+    def _own_kinds(self) -> Iterator[None]:
+        """Let an error of an unknown kind name no kind outside of the bounds."""
+        try:
+            yield
+        except UnknownKind as error:
+            own = UnknownKind(error.kind, tuple(sorted(self.kinds())))
+            if error.index is not None:
+                name_job(own, error.index)
+            raise own from None
+
     def has_verify(self, kind: str) -> bool:
         return self._backend.has_verify(kind)
 
@@ -221,19 +233,20 @@ class BoundBackend:
         if correct and key is not None:
             self._check_key(kind, key)
         try:
-            receipt = await self._backend.submit(
-                kind,
-                payload,
-                key=key,
-                due_at=due_at,
-                delay=delay,
-                deadline_at=deadline_at,
-                deadline_after=deadline_after,
-                wait=wait,
-                labels=own,
-                correct=correct,
-                by=by,
-            )
+            with self._own_kinds():
+                receipt = await self._backend.submit(
+                    kind,
+                    payload,
+                    key=key,
+                    due_at=due_at,
+                    delay=delay,
+                    deadline_at=deadline_at,
+                    deadline_after=deadline_after,
+                    wait=wait,
+                    labels=own,
+                    correct=correct,
+                    by=by,
+                )
         except KeyConflict:
             self._check_key(kind, key or "")
             raise
@@ -256,7 +269,8 @@ class BoundBackend:
         check_each(check_key, jobs)
         own = check_each(lambda job: attrs.evolve(job, labels=self._labels(job.kind, job.labels)), jobs)
         try:
-            receipts = await self._backend.submit_many(own, wait=wait, by=by)
+            with self._own_kinds():
+                receipts = await self._backend.submit_many(own, wait=wait, by=by)
         except KeyConflict:  # with a job that was submitted during the wait
             check_each(check_key, jobs)
             raise
@@ -291,10 +305,12 @@ class BoundBackend:
     async def correct(
         self, job_id: str, payload: Any, *, if_seq: int | None, by: str | None, note: str | None
     ) -> Receipt:
-        return await self._backend.correct(self._id(job_id), payload, if_seq=if_seq, by=by, note=note)
+        with self._own_kinds():
+            return await self._backend.correct(self._id(job_id), payload, if_seq=if_seq, by=by, note=note)
 
     async def verify(self, job_id: str, *, by: str | None, note: str | None) -> VerifyWord:
-        return await self._backend.verify(self._id(job_id), by=by, note=note)
+        with self._own_kinds():
+            return await self._backend.verify(self._id(job_id), by=by, note=note)
 
     async def reschedule(
         self,
@@ -307,10 +323,12 @@ class BoundBackend:
         note: str | None,
     ) -> None:
         job = self._id(job_id)
-        await self._backend.reschedule(job, due_at=due_at, delay=delay, if_seq=if_seq, by=by, note=note)
+        with self._own_kinds():
+            await self._backend.reschedule(job, due_at=due_at, delay=delay, if_seq=if_seq, by=by, note=note)
 
     async def run_now(self, job_id: str, *, if_seq: int | None, by: str | None, note: str | None) -> None:
-        await self._backend.run_now(self._id(job_id), if_seq=if_seq, by=by, note=note)
+        with self._own_kinds():
+            await self._backend.run_now(self._id(job_id), if_seq=if_seq, by=by, note=note)
 
     async def claim(self, job_id: str, *, seconds: float, take_over: bool, by: str | None, note: str | None) -> None:
         await self._backend.claim(self._id(job_id), seconds=seconds, take_over=take_over, by=by, note=note)
@@ -336,7 +354,9 @@ class BoundBackend:
     async def retry(
         self, job_id: str, *, even_if_acted: bool, by: str | None, note: str | None, if_seq: int | None = None
     ) -> None:
-        await self._backend.retry(self._id(job_id), even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq)
+        job = self._id(job_id)
+        with self._own_kinds():
+            await self._backend.retry(job, even_if_acted=even_if_acted, by=by, note=note, if_seq=if_seq)
 
     async def resolve(
         self,
