@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from support.page import (
     CONTROLLER,
     OPERATOR,
     WATCHER,
+    Frames,
     Opened,
     Served,
     browser,
@@ -155,10 +157,9 @@ def test_a_server_that_is_silent_for_a_minute_is_shown_as_lost_and_followed_agai
         finally:
             child.signal(signal.SIGCONT)
         child.work(10)
-        for _ in range(100):
+        until = time.monotonic() + DEADLINE
+        while page.is_visible(".bar") and time.monotonic() < until:
             page.clock.run_for(500)
-            if not page.is_visible(".bar"):
-                break
             page.wait_for_timeout(20)
         shows(opened, child.listed())
         assert page.inner_text(".live") == "Live"
@@ -185,8 +186,7 @@ def test_of_thousands_of_events_a_second_the_page_draws_only_some_and_a_hidden_o
         place.run(work_on, 0.5)
         with open_page(chromium, place.url, None, "#/jobs") as opened:
             page = opened.page
-            frames: list[str] = []
-            page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(str(frame))))
+            frames = Frames(page)
             page.fill("form.login input", OPERATOR.secret)
             page.keyboard.press("Enter")
             page.wait_for_selector("tr[data-job]")
@@ -196,7 +196,7 @@ def test_of_thousands_of_events_a_second_the_page_draws_only_some_and_a_hidden_o
             longest, renders = page.evaluate("[window.longest, window.renders]")
             assert 0 < renders < events / 5, "the page is drawn for frames of the screen, and not for each event"
             assert page.evaluate("document.querySelectorAll('*').length") < 2_000
-            assert len(frames) > 100
+            assert len(frames.received) > 100
             print(f"{events / 10:,.0f} events/s: the longest task of the page took {longest:.0f} ms, {renders} changes")
 
             measure = page.context.new_cdp_session(page)
@@ -208,15 +208,17 @@ def test_of_thousands_of_events_a_second_the_page_draws_only_some_and_a_hidden_o
                 return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
             page.clock.install()
+            frames.clear()
             page.evaluate(script("hide"), True)
             page.clock.run_for(31_000)
-            page.wait_for_timeout(300)
+            for method in ("jobs.unsubscribe", "jobs.subscribe"):
+                frames.wait_for_answer(method)
             frames.clear()
             before = busy()
             assert place.run(work_on, 3.0) > 300
             took = busy() - before
-            print(f"hidden: {len(frames)} frames, and {took * 1000:.0f} ms of work in 3 s")
-            assert frames == []
+            print(f"hidden: {len(frames.received)} frames, and {took * 1000:.0f} ms of work in 3 s")
+            assert frames.received == []
 
 
 def test_each_search_among_100_000_jobs_shows_a_page_of_what_matches(chromium: Any, tmp_path: Path) -> None:

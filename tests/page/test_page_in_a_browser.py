@@ -15,7 +15,18 @@ import pytest
 import trio
 
 import trio_jobs
-from support.page import CONTROLLER, OPERATOR, WATCHER, Served, browser, needs_browser, open_page, script, served
+from support.page import (
+    CONTROLLER,
+    OPERATOR,
+    WATCHER,
+    Frames,
+    Served,
+    browser,
+    needs_browser,
+    open_page,
+    script,
+    served,
+)
 
 pytestmark = needs_browser
 
@@ -437,17 +448,18 @@ def test_a_page_whose_session_ends_says_so_and_one_of_another_version_is_loaded_
 def test_a_hidden_page_follows_doubts_only(chromium: Any, place: Served) -> None:
     with open_page(chromium, place.url, None) as opened:
         page = opened.page
-        frames: list[str] = []
-        page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(str(frame))))
+        frames = Frames(page)
         page.fill("form.login input", OPERATOR.secret)
         page.keyboard.press("Enter")
         page.wait_for_selector("ul.tiles a")
         place.settled(place.submit("post_invoice", Invoice("1", 1), key="before"))
         opened.wait_for("() => document.body.innerText.includes('before')")
         page.clock.install()
+        frames.clear()
         page.evaluate(script("hide"), True)
         page.clock.run_for(31_000)
-        page.wait_for_timeout(100)
+        for method in ("jobs.unsubscribe", "jobs.subscribe"):
+            frames.wait_for_answer(method)
         frames.clear()
         place.settled(*[place.submit("post_invoice", Invoice("2", 2), key=f"hidden {at}") for at in range(20)])
         place.settled(place.submit("hang", "x", key="doubt"))
@@ -457,7 +469,7 @@ def test_a_hidden_page_follows_doubts_only(chromium: Any, place: Served) -> None
             page.clock.run_for(1000)
             page.wait_for_timeout(50)
         assert page.title().startswith("(1) ")
-        events = [frame for frame in frames if "jobs.event" in frame]
+        events = [frame for frame in frames.received if "jobs.event" in frame]
         assert events and all('"in_doubt"' in frame for frame in events)
         page.evaluate(script("hide"), False)
         page.clock.run_for(2000)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +29,7 @@ __all__ = [
     "CONTROLLER",
     "OPERATOR",
     "WATCHER",
+    "Frames",
     "Opened",
     "Served",
     "browser",
@@ -37,6 +40,36 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class Frames:
+    """The frames that a page sends and receives over WebSockets from now on."""
+
+    def __init__(self, page: Any) -> None:
+        self.sent: list[str] = []
+        self.received: list[str] = []
+        self._page = page
+        page.on("websocket", self._listen)
+
+    def _listen(self, websocket: Any) -> None:
+        websocket.on("framesent", lambda frame: self.sent.append(str(frame)))
+        websocket.on("framereceived", lambda frame: self.received.append(str(frame)))
+
+    def clear(self) -> None:
+        self.sent.clear()
+        self.received.clear()
+
+    def wait_for_answer(self, method: str) -> None:
+        """Wait until the server has answered the last request with this method, which the page may yet send."""
+        until = time.monotonic() + DEADLINE
+        while not self._has_answer(method):
+            assert time.monotonic() < until, f"{method} was not answered: {self.sent}, {self.received}"
+            self._page.wait_for_timeout(20)
+
+    def _has_answer(self, method: str) -> bool:
+        ids = [json.loads(frame)["id"] for frame in self.sent if f'"method":"{method}"' in frame]
+        return bool(ids) and any(frame.startswith(f'{{"id":{ids[-1]},') for frame in self.received)
+
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 CONTROLLER = Token("controller-" + "0" * 20, "carl", "control")
