@@ -141,7 +141,7 @@ CLOCK_STEPS: Final = "tests/runtime/test_clock_steps.py"
 CLOCKS: Final = "tests/runtime/test_clocks.py"
 HTTP: Final = "tests/server/test_http.py"
 WATCHDOG: Final = "tests/runtime/test_watchdog.py"
-ALARMS: Final = "tests/runtime/test_alarms.py"
+THREAD_TIMERS: Final = "tests/runtime/test_thread_timers.py"
 PAGE: Final = "tests/server/test_page.py"
 PAGE_LOGINS: Final = "tests/server/test_page_logins.py"
 STALLS: Final = "tests/stores/test_stalls.py"
@@ -2587,7 +2587,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "the thread of the watchdog wakes beside a busy loop, thousands of times",
         WATCHDOG,
         "_runtime/watchdog.py",
-        "            self._alarm.set(self.limit)\n            await trio.sleep(pause)\n",
+        "            self._timer.set(self.limit)\n            await trio.sleep(pause)\n",
         "            await trio.sleep(pause)\n",
     ),
     _M(
@@ -2611,21 +2611,21 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "            if used - before < 0:\n",
     ),
     _M(
-        "alarm set after its end",
+        "timer set after its end",
         "a timer is set by a number that may be that of another file",
-        ALARMS,
-        "_alarm.py",
-        "                os.close(self._timer)\n                self._timer = None\n",
-        "                os.close(self._timer)\n",
+        THREAD_TIMERS,
+        "_thread_timer.py",
+        "                os.close(self._descriptor)\n                self._descriptor = None\n",
+        "                os.close(self._descriptor)\n",
     ),
     _M(
-        "alarm not moved on",
+        "timer of a thread not moved on",
         "where the system has no timers, the watchdog wakes at the time that was set first",
-        ALARMS,
-        "_alarm.py",
-        "        while (left := self._at - time.monotonic()) > 0 and not self._has_rung.wait(left):\n"
+        THREAD_TIMERS,
+        "_thread_timer.py",
+        "        while (left := self._at - time.monotonic()) > 0 and not self._is_expired.wait(left):\n"
         "            pass\n",
-        "        self._has_rung.wait(max(self._at - time.monotonic(), 0))\n",
+        "        self._is_expired.wait(max(self._at - time.monotonic(), 0))\n",
     ),
     _M(
         "one crash too many",

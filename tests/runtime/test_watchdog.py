@@ -17,9 +17,9 @@ from support.recording_sdk import RecordingSdk, RecordingThreadSdk
 from support.rig import open_queue
 from support.waiting import DEADLINE, deadline, wait_until
 from trio_jobs import Service
-from trio_jobs._alarm import open_alarm
 from trio_jobs._runtime import watchdog
 from trio_jobs._runtime.watchdog import Watchdog
+from trio_jobs._thread_timer import open_timer
 
 LIMIT = 0.05
 
@@ -131,8 +131,8 @@ async def test_a_loop_that_waits_for_io_is_left_alone_and_one_that_blocks_afterw
     dog.stop()
 
 
-class ScriptedAlarm:
-    """An alarm that ends a wait when the test says so."""
+class ScriptedTimer:
+    """A timer that ends a wait when the test says so."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -141,7 +141,7 @@ class ScriptedAlarm:
     def set(self, seconds: float) -> None:
         self.times.append(seconds)
 
-    def ring(self) -> None:
+    def expire(self) -> None:
         self._wakes.release()
 
     def wait(self) -> None:
@@ -170,27 +170,27 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 async def test_a_loop_moves_on_the_next_look_from_the_start_until_it_is_idle_and_when_it_is_busy(
     mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch, processor: dict[str, float]
 ) -> None:
-    alarm = ScriptedAlarm()
-    monkeypatch.setattr(watchdog, "open_alarm", lambda: alarm)
+    timer = ScriptedTimer()
+    monkeypatch.setattr(watchdog, "open_timer", lambda: timer)
     dog = Watchdog(10.0)
     async with trio.open_nursery() as nursery:
         dog.start()
-        wait_until(lambda: alarm.times == [10.0], "the thread waits for its first look")
+        wait_until(lambda: timer.times == [10.0], "the thread waits for its first look")
         nursery.start_soon(dog.run)
         for _ in range(2):
-            alarm.times.clear()
+            timer.times.clear()
             await wait_all_tasks_blocked()
             for beats in range(1, 5):
-                assert alarm.times == [10.0] * beats
+                assert timer.times == [10.0] * beats
                 processor["seconds"] += 0.2
                 mock_clock.jump(5.0)
                 await wait_all_tasks_blocked()
             for _ in range(3):
                 mock_clock.jump(5.0)
                 await wait_all_tasks_blocked()
-            assert alarm.times == [10.0] * 5, "the last time is the one after which it was idle"
-            alarm.ring()
-            wait_until(lambda: alarm.times[-1:] == [5.0], "the watchdog has seen a loop that does not wait")
+            assert timer.times == [10.0] * 5, "the last time is the one after which it was idle"
+            timer.expire()
+            wait_until(lambda: timer.times[-1:] == [5.0], "the watchdog has seen a loop that does not wait")
         dog.stop()
         nursery.cancel_scope.cancel()
 
@@ -198,19 +198,19 @@ async def test_a_loop_moves_on_the_next_look_from_the_start_until_it_is_idle_and
 async def test_a_loop_that_is_busy_and_then_blocks_is_logged(words: Words, monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[float] = []
 
-    class NotedAlarm(ScriptedAlarm):
+    class NotedTimer(ScriptedTimer):
         def __init__(self) -> None:
             super().__init__()
-            self.wait = alarm.wait  # type: ignore[method-assign]
-            self.ring = alarm.ring  # type: ignore[method-assign]
-            self.close = alarm.close  # type: ignore[method-assign]
+            self.wait = timer.wait  # type: ignore[method-assign]
+            self.expire = timer.expire  # type: ignore[method-assign]
+            self.close = timer.close  # type: ignore[method-assign]
 
         def set(self, seconds: float) -> None:
             times.append(seconds)
-            alarm.set(seconds)
+            timer.set(seconds)
 
-    alarm = open_alarm()
-    monkeypatch.setattr(watchdog, "open_alarm", NotedAlarm)
+    timer = open_timer()
+    monkeypatch.setattr(watchdog, "open_timer", NotedTimer)
     async with service().open():
         with deadline("the busy loop moves on the look"):
             while times.count(LIMIT) < 10:

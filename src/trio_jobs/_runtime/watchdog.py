@@ -3,8 +3,8 @@
 The thread looks at the loop's stack. A loop that waits for I/O is well, and is left alone, so that an idle process
 sleeps. Otherwise the thread schedules a callback in the loop, and checks half a limit later whether it was called. From
 then on, as long as the loop is busy, a task of the loop moves on the time of the next look, so that the thread wakes
-only if the loop is blocked: beside a busy loop, looks take up to a tenth of the time, see `_alarm`. In the loop this is
-a few assignments and system calls a second. A Trio instrument would detect more, but costs 4 to 20 %.
+only if the loop is blocked: beside a busy loop, looks take up to a tenth of the time, see `_thread_timer`. In the loop
+this is a few assignments and system calls a second. A Trio instrument would detect more, but costs 4 to 20 %.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Final
 
 import trio
 
-from trio_jobs._alarm import Alarm, open_alarm
 from trio_jobs._log import Log
+from trio_jobs._thread_timer import ThreadTimer, open_timer
 
 __all__ = ["Watchdog"]
 
@@ -51,7 +51,7 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._token = trio.lowlevel.current_trio_token()
         self._is_over = False
-        self._alarm: Alarm | None = None
+        self._timer: ThreadTimer | None = None
         self._asked_at: float | None = None
         """When the callback was scheduled, if it was not called yet; otherwise None."""
         self._answered = trio.Event()
@@ -84,8 +84,8 @@ class Watchdog:
     async def _move_on(self) -> None:
         used, pause = time.thread_time(), self.limit / 2
         while True:
-            if self._alarm is not None:
-                self._alarm.set(self.limit)
+            if self._timer is not None:
+                self._timer.set(self.limit)
             await trio.sleep(pause)
             before, used = used, time.thread_time()
             if used - before < BUSY * pause:
@@ -94,18 +94,18 @@ class Watchdog:
     def stop(self) -> None:
         """End the thread. Returns at once, without waiting for it."""
         self._is_over = True
-        if self._alarm is not None:
-            self._alarm.ring()
+        if self._timer is not None:
+            self._timer.expire()
 
     def _run_thread(self) -> None:
-        self._alarm = alarm = open_alarm()
-        with contextlib.closing(alarm):
-            alarm.set(self.limit)
+        self._timer = timer = open_timer()
+        with contextlib.closing(timer):
+            timer.set(self.limit)
             while not self._is_over:
-                alarm.wait()
+                timer.wait()
                 if not self._is_over:
                     try:
-                        alarm.set(self._look(time.monotonic()))
+                        timer.set(self._look(time.monotonic()))
                     except (trio.RunFinishedError, OSError):  # OSError: after an error of Trio itself, it is closed
                         return
 
