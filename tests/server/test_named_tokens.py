@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from support.server import OWNER, Bench, bench
@@ -53,7 +53,9 @@ def test_a_file_of_which_a_part_is_missing_is_refused(at: float, more: bytes, tm
     path = tmp_path_factory.getbasetemp() / "half"
     write_tokens(path, [entry(ADA), entry(BOB)])
     whole = path.read_bytes().rstrip()
-    path.write_bytes(whole[: int(at * (len(whole) - 1))] + more)
+    part = whole[: int(at * (len(whole) - 1))] + more
+    assume(b"".join(part.split()) != b"".join(whole.split()))
+    path.write_bytes(part)
     with pytest.raises(UsageError, match=r"half is not valid or not complete"):
         read_tokens(path)
 
