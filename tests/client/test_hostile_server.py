@@ -170,7 +170,9 @@ async def test_a_refusal_without_an_id_ends_the_session_and_nothing_waits_for_ev
 
 @pytest.mark.parametrize("method", ["submit", "resolve", "statistics"])
 @pytest.mark.parametrize("code", [1009, 1011, 4400, 1002])
-async def test_what_makes_the_server_close_the_connection_is_not_sent_again_and_again(method: str, code: int) -> None:
+async def test_what_makes_the_server_close_the_connection_is_not_sent_again_and_again(
+    method: str, code: int, network_clock: trio.testing.MockClock
+) -> None:
     sent: Counter[str] = Counter()
 
     async def talk(connection: FakeConnection) -> None:
