@@ -16,6 +16,8 @@ from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from trio.testing import MockClock
 
 from support import processes
@@ -36,7 +38,12 @@ settings.register_profile(
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # for planted bugs: that there is one is all that is asked
 settings.register_profile("find", settings.get_profile("fixed"), phases=[Phase.explicit, Phase.generate])
-settings.load_profile(os.environ.get("TRIO_JOBS_HYPOTHESIS", "fixed"))
+PROFILE = os.environ.get("TRIO_JOBS_HYPOTHESIS", "fixed")
+settings.load_profile(PROFILE)
+if PROFILE != "search" and hasattr(providers, "_get_local_constants"):
+    # Hypothesis draws the constants of the modules that are imported too, so the examples of a test would depend on
+    # which tests its worker has run before
+    providers._get_local_constants = Constants
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
