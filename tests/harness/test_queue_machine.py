@@ -35,7 +35,7 @@ from trio_jobs._runtime.admission import Admission
 from trio_jobs._runtime.job_channel import ChannelStatistics, JobChannel
 from trio_jobs._runtime.queue import Queue
 from trio_jobs.testing import FakeSdk, FakeSession, QueueMachine, Slow
-from trio_jobs.testing._example_service import example_service
+from trio_jobs.testing._example_service import ExamplePayload, example_service
 from trio_jobs.testing._operator_rules import COMMANDS
 from trio_jobs.testing.stateful import invariant, rule, run_state_machine_as_test
 
@@ -153,6 +153,25 @@ def found(machine: type[QueueMachine], command: str | None = None, without: Sequ
     with pytest.raises(BaseException) as caught:
         run_state_machine_as_test(tried, settings=FIND)
     return f"{type(caught.value).__name__}: {caught.value}"
+
+
+def test_a_job_that_ends_while_the_machine_is_about_to_forget_it_is_no_gap_of_a_reader() -> None:
+    forgotten: list[str | None] = []
+
+    class Forgetting(Saving):
+        async def end_and_forget(self) -> None:
+            job = await self._submit("idempotent", ExamplePayload(1), key=None)
+            await self.pass_time(1.5)
+            await self.promises_hold()
+            assert self.queue.get(job).state is State.SAVING
+            await self._forget(job)
+            assert job not in self.queue.job_ids()
+            forgotten.append(job)
+
+    rules = [name for name in dir(Forgetting) if hasattr(getattr(Forgetting, name), RULE_MARKER)]
+    alone = type("Alone", (Forgetting,), dict.fromkeys(rules) | {"step": rule()(Forgetting.end_and_forget)})
+    run_state_machine_as_test(alone, settings=settings(BOUNDED, max_examples=1, stateful_step_count=2))
+    assert forgotten
 
 
 @pytest.fixture

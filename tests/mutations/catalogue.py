@@ -5307,6 +5307,14 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         "        if False and all(",
     ),
     _M(
+        "job forgotten before its events are read",
+        "a state machine fails for a promise that is kept: it has not read what it lets the queue forget",
+        QUEUE_MACHINE,
+        "testing/_operator_rules.py",
+        "        await self._read_events()  # so would this machine: the job may have ended meanwhile\n",
+        "",
+    ),
+    _M(
         "job started after the end of the block",
         "between the error of the block and the stop of the queue another job starts",
         "tests/runtime/test_drain.py",

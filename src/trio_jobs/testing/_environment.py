@@ -1,4 +1,5 @@
-"""The part of `QueueMachine` around the callers: processes start and end, time passes, and SDK calls fail by plan.
+"""The part of `QueueMachine` around the callers: processes start and end, time passes, SDK calls fail by plan, and
+events are read.
 
 `QueueMachine` adds the rules of the callers and the invariants.
 """
@@ -10,9 +11,11 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Literal
 
 from trio_jobs._engine.directives import SessionLost
+from trio_jobs._engine.event_identity import as_stored
 from trio_jobs._engine.events import Event
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import OutcomeUnknown, QueueClosed, StoreError
+from trio_jobs._runtime.clock import TrioClock
 from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._runtime.report import ShutdownReport
 from trio_jobs._service import Service, parts_of
@@ -26,6 +29,7 @@ from trio_jobs.testing.stateful import TrioStateMachine, initialize, note, preco
 
 __all__ = ["FAULTS", "QueueEnvironment"]
 
+_DELIVERY_LIMIT: Final = 0.5  #: seconds within which a reader receives an event, whatever the load
 _SECONDS: Final = (0.01, 1.0, 5.0, 60.0, 3600.0)
 FAULTS: Final = st.sampled_from(["raise", "slow", "hang", "lose the session", "cancel", "die"])
 
@@ -110,6 +114,25 @@ class QueueEnvironment(TrioStateMachine):
     async def pass_time(self, seconds: float) -> None:
         """Advance virtual time by `seconds`, stopping at each deadline on the way."""
         await self.process.pass_time(seconds)
+
+    async def _read_events(self) -> None:
+        """Check the stored events and what a reader received of them, which under load may be a little late."""
+        store, process = runtime_of(self.queue).event_log.store, self.process
+        stored: list[Event] = []
+        while page := await store.events(stored[-1].seq if stored else self.model.seq, 200):
+            stored += page
+        self._stored += stored
+        wrong = self.model.read(stored, self._returned + process.recorder.returned)
+        assert not wrong, wrong
+        assert self.model.seq == store.last_seq, f"P8: the store has events up to {self.model.seq} of {store.last_seq}"
+        received, process.read = [as_stored(event) for event in process.read], []
+        expected = self._undelivered + stored
+        self._undelivered = expected[len(received) :]
+        assert received == expected[: len(received)], (
+            f"P8: a reader received {[event.seq for event in received]} of {[event.seq for event in expected]}"
+        )
+        late = [event.seq for event in self._undelivered if TrioClock().now() > event.at + _DELIVERY_LIMIT]
+        assert not late, f"P8: a reader has not received the events {late}"
 
     # processes, time and faults
 

@@ -182,8 +182,11 @@ class OperatorRules(QueueEnvironment):
         if self._job(job) is None:
             return
         await self.pass_time(1.0)  # a reader that has not passed its last event would get a gap
+        if self.process.recorder.dead:
+            return
+        await self._read_events()  # so would this machine: the job may have ended meanwhile
         before = self._job(job)
-        if before is None or self.process.recorder.dead:
+        if before is None:
             return
         try:
             with self._ignoring_death():

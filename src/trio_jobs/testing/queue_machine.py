@@ -26,13 +26,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from trio_jobs._engine.event_identity import as_stored
-from trio_jobs._engine.events import Event, JobEvent, Paused, Resumed
+from trio_jobs._engine.events import JobEvent, Paused, Resumed
 from trio_jobs._engine.jobs import FINAL, State
 from trio_jobs._errors import InvalidState, JobMayHaveActed, KeyConflict, OutcomeUnknown, QueueFull
 from trio_jobs._lookup_errors import JobNotFound
 from trio_jobs._runtime.clock import TrioClock
-from trio_jobs._runtime.queue import runtime_of
 from trio_jobs._service import parts_of
 from trio_jobs.testing._environment import FAULTS
 from trio_jobs.testing._instrumented import CallSite
@@ -42,7 +40,6 @@ from trio_jobs.testing.stateful import invariant, precondition, rule, st
 
 __all__ = ["QueueMachine"]
 
-_DELIVERY_LIMIT: Final = 0.5  #: seconds within which a reader receives an event, whatever the load
 _OF_SESSIONS: Final = ("opening_sdk", "sessions_failing")  #: problems that the model does not predict
 _KEYS: Final = st.none() | st.sampled_from(["a", "b", "c"])
 _WHEN: Final = st.sampled_from(["", "", "delay", "deadline_after"])
@@ -268,22 +265,3 @@ class QueueMachine(OperatorRules):
         elif not self.process.log.inside:
             others = [name for name in health.problems if name not in (*_OF_SESSIONS, "paused")]
             assert not others, f"P7: there is no such problem, and health has {others}"
-
-    async def _read_events(self) -> None:
-        """Check the stored events and what a reader received of them, which under load may be a little late."""
-        store, process = runtime_of(self.queue).event_log.store, self.process
-        stored: list[Event] = []
-        while page := await store.events(stored[-1].seq if stored else self.model.seq, 200):
-            stored += page
-        self._stored += stored
-        wrong = self.model.read(stored, self._returned + process.recorder.returned)
-        assert not wrong, wrong
-        assert self.model.seq == store.last_seq, f"P8: the store has events up to {self.model.seq} of {store.last_seq}"
-        received, process.read = [as_stored(event) for event in process.read], []
-        expected = self._undelivered + stored
-        self._undelivered = expected[len(received) :]
-        assert received == expected[: len(received)], (
-            f"P8: a reader received {[event.seq for event in received]} of {[event.seq for event in expected]}"
-        )
-        late = [event.seq for event in self._undelivered if TrioClock().now() > event.at + _DELIVERY_LIMIT]
-        assert not late, f"P8: a reader has not received the events {late}"
