@@ -70,7 +70,12 @@ def measure(run: Run) -> Answer:
             " KiB",
         ),
         at_most(
-            f"opening a journal of {reopened.points[-1][0]:,.0f} waiting jobs", reopened.points[-1][1], 1000, " ms"
+            f"opening a journal of {reopened.points[-1][0]:,.0f} waiting jobs",
+            reopened.points[-1][1],
+            1000,
+            " ms",
+            "each event is read, compared with its checksum, decoded, folded and indexed, which takes 10 us. Six runs on "
+            "one machine measured 963 to 1,009 ms",
         ),
         growth("nothing grows worse than linear: the largest power", worst, 1.1),
         growth("submit, publishing, running and looking up are flat: the largest power", flat, FLAT),
