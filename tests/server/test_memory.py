@@ -129,18 +129,22 @@ async def test_a_snapshot_takes_memory_for_a_page_and_not_for_all_jobs() -> None
             queue.submit_nowait("double", number)
         backend = queue.backend
         bodies, pacer = EventBodies(backend.events), Pacer()
-        subscribers = [
-            Subscriber(
-                str(number), backend, bodies, pacer, Filter(), backend.events.seq, lambda subscriber, at_once: None
-            )
-            for number in range(32)
-        ]
-        tracemalloc.start()
-        try:
-            for subscriber in subscribers:
-                subscriber.begin_snapshot()
-                assert len(await subscriber.collect()) == 1  # the first page was read, and is not kept
-            taken, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert taken < 32 * 4096
+
+        async def read_first_pages() -> int:
+            subscribers = [
+                Subscriber(
+                    str(number), backend, bodies, pacer, Filter(), backend.events.seq, lambda subscriber, at_once: None
+                )
+                for number in range(32)
+            ]
+            tracemalloc.start()
+            try:
+                for subscriber in subscribers:
+                    subscriber.begin_snapshot()
+                    assert len(await subscriber.collect()) == 1  # the first page was read, and is not kept
+                return tracemalloc.get_traced_memory()[0]
+            finally:
+                tracemalloc.stop()
+
+        # the less of two times: other threads, and coverage, may take some memory meanwhile
+        assert min(await read_first_pages(), await read_first_pages()) < 32 * 4096
