@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks import frame, machine, page, text
 
 QUESTIONS = (
-    "throughput", "instructions", "latency", "fan_out", "http", "frozen", "watchers", "lists", "sdk", "scale", "pauses", "start_up",
-    "profile", "million"
+    "throughput", "instructions", "latency", "fan_out", "http", "frozen", "watchers", "lists", "sdk", "scale",
+    "pauses", "start_up", "profile", "million"
 )  # fmt: skip
 ASKED_BY_NAME = ("million",)  #: takes as long as all others
 RESULTS = Path(__file__).resolve().parent / "results"

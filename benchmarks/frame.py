@@ -43,8 +43,8 @@ class Contestant:
     asked: the module in peers/ and its action. arguments: of the action, besides `jobs`. size: how many jobs (calls,
     updates) a round has, so that it takes about 1 s. setting: the setup, shown in the table. package: the package to
     install. server: the server that it needs. keeps_state: the state of each job can be queried. timeout: seconds that
-    its process may take. sync_wait: milliseconds by which each sync of a file is made to take longer. is_counted: the answer
-    is the number of instructions of its process.
+    its process may take. sync_wait: milliseconds by which each sync of a file is made to take longer. is_counted: the
+    answer is the number of instructions of its process.
     """
 
     name: str
@@ -219,7 +219,7 @@ class Run:
         if contestant.sync_wait:
             environ["LD_PRELOAD"] = str(slow_sync.library(contestant.sync_wait))
         if contestant.is_counted:
-            return valgrind.instructions(command, environ, contestant.timeout)
+            command, environ = valgrind.counting(command), {**environ, **valgrind.ENVIRONMENT}
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=contestant.timeout
@@ -229,6 +229,8 @@ class Run:
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
             raise NotHere(last[:200])
+        if contestant.is_counted:
+            return valgrind.instructions(done.stderr)
         return json.loads(done.stdout.strip().splitlines()[-1])
 
     def race(self, contestants: Sequence[Contestant]) -> list[Row]:

@@ -7,41 +7,34 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from benchmarks.environment import ROOT, NotHere
+from benchmarks.environment import NotHere
 
-__all__ = ["instructions"]
+__all__ = ["ENVIRONMENT", "counting", "instructions"]
 
-TOOL: Final = (
+#: Added to that of a process whose instructions are counted
+ENVIRONMENT: Final[Mapping[str, str]] = {"PYTHONHASHSEED": "0", "PYTHONDEVMODE": ""}
+_TOOL: Final = (
     # threads take turns, or how often two of them wait for each other depends on what else the machine does
     "valgrind", "--tool=cachegrind", "--fair-sched=try", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
 )  # fmt: skip
 
 
-def instructions(command: Sequence[str], environment: Mapping[str, str], timeout: float) -> int:
-    """Run a command in the folder of the project, and return how many instructions it takes.
-
-    Args:
-        command: A Python and its arguments.
-        environment: Of the process.
-        timeout: Seconds; valgrind takes fifty times as long as the process alone.
+def counting(command: Sequence[str]) -> list[str]:
+    """The command that runs `command` and counts its instructions, which takes fifty times as long.
 
     Raises:
-        NotHere: valgrind is not installed, or the command has failed.
+        NotHere: valgrind is not installed.
     """
     if shutil.which("valgrind") is None:
         raise NotHere("valgrind is not installed")
-    environment = {**environment, "PYTHONHASHSEED": "0", "PYTHONDEVMODE": ""}
-    try:
-        done = subprocess.run(
-            [*TOOL, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotHere(str(error)) from None
-    counted = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
-    if done.returncode or counted is None:
-        raise NotHere((done.stderr.strip().splitlines() or ["it failed without a word"])[-1][:200])
+    return [*_TOOL, *command]
+
+
+def instructions(report: str) -> int:
+    """The number of instructions in what valgrind has written to stderr."""
+    counted = re.search(r"I\s+refs:\s+([\d,]+)", report)
+    assert counted is not None, report
     return int(counted[1].replace(",", ""))
